@@ -1,0 +1,57 @@
+# Every way in. Each target installs what it needs; `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+PACKAGES := contract/src operator/src adapter/src engine/src tests/harness/src tools
+TIER ?=
+ONLY ?=
+CLUSTER ?= local
+
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/.packages: requirements/bootstrap.txt requirements/dev.txt tools/develop.py
+	@bash tools/bootstrap.sh $(VENV)
+	@$(UV) pip sync --quiet --require-hashes requirements/dev.txt
+	@$(PYTHON) tools/develop.py
+	@touch $@
+
+.PHONY: environment
+environment: $(VENV)/.packages
+
+.PHONY: native
+native: environment ## build the Rust module (cached by its inputs)
+	@$(PYTHON) tools/native.py
+
+.PHONY: setup
+setup: environment native ## install everything the other targets need from Python and Rust
+
+.PHONY: test
+test: setup ## run the tests of all tiers (TIER=unit|controlplane|kafka|cluster for one)
+	@$(PYTHON) tools/tiers.py $(if $(TIER),--tier $(TIER))
+
+.PHONY: verify
+verify: setup ## check format, lint, types, imports, generated files, lock files
+	@$(PYTHON) tools/verify.py
+
+.PHONY: update
+update: setup ## do what verify asks for: format, fix, generate
+	@$(PYTHON) tools/verify.py --update
+
+.PHONY: update-requirements
+update-requirements: environment ## lock the Python dependencies again, with hashes
+	@bash tools/lock-requirements.sh $(UV)
+
+.PHONY: clean
+clean: ## remove what the targets made in this checkout (the user's cache stays)
+	@rm -rf $(VENV) build engine/target engine/src/eventengine/_native.abi3.so

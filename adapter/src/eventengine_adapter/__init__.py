@@ -1,0 +1,1 @@
+"""The metrics adapter: serves what engines measure to the Kubernetes metrics APIs."""

@@ -1,0 +1,1 @@
+"""EventEngine: a low-latency event engine with a Rust core."""

@@ -1,0 +1,1 @@
+"""The operator: turns EventEngine objects into workloads, and keeps them so."""

@@ -1,0 +1,1 @@
+"""The real components that integration tests and the demo run on."""
