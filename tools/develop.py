@@ -28,9 +28,7 @@ def main() -> None:
     scripts = Path(sysconfig.get_path("scripts"))
     for command, module in COMMANDS.items():
         launcher = scripts / command
-        launcher.write_text(
-            f"#!{sys.executable}\nimport sys\nfrom {module} import main\nsys.exit(main())\n"
-        )
+        launcher.write_text(f"#!{sys.executable}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
         launcher.chmod(0o755)
 
 

@@ -53,9 +53,7 @@ def inputs() -> list[Path]:
         ROOT / "rust-toolchain.toml",
     ]
     files += [
-        path
-        for path in (ENGINE / "crates").rglob("*")
-        if path.is_file() and "target" not in path.parts
+        path for path in (ENGINE / "crates").rglob("*") if path.is_file() and "target" not in path.parts
     ]
     cargo_configuration = ENGINE / ".cargo" / "config.toml"
     if cargo_configuration.exists():
@@ -139,11 +137,7 @@ def ensure(profile: str) -> Path:
                 shutil.rmtree(scratch, ignore_errors=True)
         os.utime(entry)
         kept = sorted(
-            (
-                path
-                for path in cache.iterdir()
-                if path.is_dir() and not path.name.startswith("building-")
-            ),
+            (path for path in cache.iterdir() if path.is_dir() and not path.name.startswith("building-")),
             key=lambda path: path.stat().st_mtime,
             reverse=True,
         )
@@ -154,9 +148,7 @@ def ensure(profile: str) -> Path:
 
 def main() -> None:
     """Put the module of the asked profile beside the Python package."""
-    parser = argparse.ArgumentParser(
-        description="Build eventengine._native or take it from the cache."
-    )
+    parser = argparse.ArgumentParser(description="Build eventengine._native or take it from the cache.")
     parser.add_argument("--profile", choices=("release", "dev"), default="release")
     parser.add_argument(
         "--print-entry",

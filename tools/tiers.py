@@ -16,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = ("unit", "controlplane", "kafka", "cluster")
@@ -40,9 +40,7 @@ class Outcome:
 def run_rust_tests() -> tuple[int, int]:
     """Run the native core's own tests, which belong to the unit tier; returns (passed, failed)."""
     command = ["cargo", "test", "--locked", "--package", "eventengine-core", "--quiet"]
-    process = subprocess.run(
-        command, check=False, cwd=ROOT / "engine", capture_output=True, text=True
-    )
+    process = subprocess.run(command, check=False, cwd=ROOT / "engine", capture_output=True, text=True)
     sys.stdout.write(process.stdout[-6000:])
     passed = failed = 0
     for line in process.stdout.splitlines():
@@ -60,9 +58,7 @@ def run_tier(tier: str, junit_folder: Path, arguments: list[str]) -> Outcome:
     """Run one tier in a pytest process of its own and read its report."""
     started = time.monotonic()
     if tier in NEED_ROOT and os.geteuid() != 0:
-        return Outcome(
-            tier, 0, 0, 0, 0.0, absent_because="it makes network namespaces and needs root"
-        )
+        return Outcome(tier, 0, 0, 0, 0.0, absent_because="it makes network namespaces and needs root")
     print(f"\n=== tier {tier} ===", flush=True)
     passed = failed = skipped = 0
     if tier == "unit":
@@ -73,10 +69,7 @@ def run_tier(tier: str, junit_folder: Path, arguments: list[str]) -> Outcome:
     if report.exists():
         suite = ElementTree.parse(report).getroot().find("testsuite")  # noqa: S314 - our own file
         if suite is not None:
-            count = {
-                name: int(suite.get(name, "0"))
-                for name in ("tests", "failures", "errors", "skipped")
-            }
+            count = {name: int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")}
             failed += count["failures"] + count["errors"]
             skipped += count["skipped"]
             passed += count["tests"] - count["failures"] - count["errors"] - count["skipped"]
@@ -88,9 +81,7 @@ def run_tier(tier: str, junit_folder: Path, arguments: list[str]) -> Outcome:
 def main() -> int:
     """Run what was asked for and print one line per tier."""
     parser = argparse.ArgumentParser(description="Run the test tiers.")
-    parser.add_argument(
-        "--tier", action="append", choices=TIERS, help="run this tier only (may be repeated)"
-    )
+    parser.add_argument("--tier", action="append", choices=TIERS, help="run this tier only (may be repeated)")
     parser.add_argument("--junit", type=Path, help="keep the reports in this folder")
     parser.add_argument("arguments", nargs="*", help="passed on to pytest")
     options = parser.parse_args()
@@ -107,9 +98,7 @@ def main() -> int:
             f"{outcome.tier:<12}  {outcome.passed:>6}  {outcome.failed:>6}  {outcome.skipped:>7}  {outcome.seconds:>7.0f}"
         )
     absent = [
-        outcome.tier
-        for outcome in outcomes
-        if outcome.absent_because or not outcome.passed + outcome.failed
+        outcome.tier for outcome in outcomes if outcome.absent_because or not outcome.passed + outcome.failed
     ]
     ran = [outcome.tier for outcome in outcomes if outcome.tier not in absent]
     print(f"tiers that ran: {', '.join(ran) or 'none'}")

@@ -73,9 +73,7 @@ CHECKS = [
 def main() -> int:
     """Run every check and name those that failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--update", action="store_true", help="repair what can be repaired, then check"
-    )
+    parser.add_argument("--update", action="store_true", help="repair what can be repaired, then check")
     options = parser.parse_args()
     environment = {**os.environ, "NO_COLOR": "1"}
     if options.update:
@@ -85,9 +83,7 @@ def main() -> int:
     failed = []
     for check in CHECKS:
         started = time.monotonic()
-        status = subprocess.run(
-            check.verify, check=False, cwd=check.folder, env=environment
-        ).returncode
+        status = subprocess.run(check.verify, check=False, cwd=check.folder, env=environment).returncode
         seconds = time.monotonic() - started
         print(
             f"verify: {check.name:<12} {'ok' if status == 0 else 'FAILED'}  {seconds:.0f} s",
@@ -97,9 +93,7 @@ def main() -> int:
             failed.append(check)
     for check in failed:
         remedy = (
-            "`make update` repairs it"
-            if check.update
-            else f"see the output of: {' '.join(check.verify)}"
+            "`make update` repairs it" if check.update else f"see the output of: {' '.join(check.verify)}"
         )
         print(f"verify: {check.name} failed; {remedy}")
     return 1 if failed else 0

@@ -1,0 +1,285 @@
+"""EventEngine: the custom resource, as a user writes it and as the operator reports on it.
+
+Owns the spec and status models and the CEL rules that the API server applies to
+them. The CRD is generated from here (`generating.py`); nobody edits it by hand.
+`spec.engine` is an EngineConfig, verbatim.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from .engine_config import EngineConfig
+from .modelling import Model, validation
+from .quantities import Quantity, parse_quantity_millis
+
+ENGINE_NAME_LENGTH_MAX = 52
+"""So that the names derived from it stay within 63 characters."""
+
+FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+"""An object of the Kubernetes API that is handed on as it stands."""
+
+Label = Annotated[str, Field(max_length=253)]
+Text = Annotated[str, Field(max_length=1024)]
+
+
+class ConditionType(StrEnum):
+    """Conditions of an EventEngine."""
+
+    READY = "Ready"
+    PROGRESSING = "Progressing"
+    DEGRADED = "Degraded"
+    SPEC_VALID = "SpecValid"
+    PINNING_SATISFIED = "PinningSatisfied"
+    METRICS_AVAILABLE = "MetricsAvailable"
+    AUTOSCALING_ACTIVE = "AutoscalingActive"
+    PAUSED = "Paused"
+    HIBERNATED = "Hibernated"
+
+
+class PodTemplate(Model):
+    """What a user may add to the pods. The engine container itself is the operator's."""
+
+    labels: Annotated[dict[Label, Label], Field(max_length=32)] = Field({}, description="Further labels.")
+    annotations: Annotated[dict[Label, Annotated[str, Field(max_length=65_536)]], Field(max_length=32)] = (
+        Field({}, description="Further annotations.")
+    )
+    node_selector: Annotated[dict[Label, Label], Field(max_length=32)] = Field(
+        {}, description="Node labels to ask for."
+    )
+    tolerations: list[FreeForm] = Field([], max_length=32, description="Tolerations, as in a pod.")
+    affinity: FreeForm | None = Field(None, description="Affinity, as in a pod.")
+    priority_class_name: Label | None = Field(None, description="PriorityClass of the pods.")
+    image_pull_secrets: list[FreeForm] = Field(
+        [], max_length=8, description="Secrets to pull the image with."
+    )
+    volumes: list[FreeForm] = Field(
+        [], max_length=32, description="Further volumes, such as a Secret with a token."
+    )
+    volume_mounts: list[FreeForm] = Field([], max_length=32, description="Mounts of these volumes.")
+
+
+class Pod(Model):
+    """The shape of one engine pod."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                validation(
+                    "(has(self.pinning) && self.pinning == 'Off') || (type(self.cpus) == int ? self.cpus >= 1 : "
+                    "(quantity(self.cpus).isInteger() && quantity(self.cpus).compareTo(quantity('1')) >= 0))",
+                    "a pinned engine needs whole cores: set cpus to 1, 2, ... or pinning to Off",
+                )
+            ]
+        }
+    )
+
+    cpus: Quantity = Field(
+        "1", description="Cores of one pod, requested and limited; whole numbers when pinned."
+    )
+    memory: Quantity = Field("512Mi", description="Memory of one pod, requested and limited.")
+    pinning: Literal["Required", "Preferred", "Off"] = Field(
+        "Required",
+        description=(
+            "Required: a pod is not ready until it has cores of its own. Preferred: it runs and says so. "
+            "Off: it shares cores."
+        ),
+    )
+    template: PodTemplate = Field(
+        default_factory=lambda: PodTemplate.model_validate({}), description="Additions to the pod."
+    )
+
+    @property
+    def cpus_millis(self) -> int:
+        """Cores of one pod in thousandths."""
+        return parse_quantity_millis(self.cpus)
+
+
+class LabelSelector(Model):
+    """Labels that the selected items of a metric carry."""
+
+    match_labels: Annotated[dict[Label, Label], Field(max_length=16)] = Field(
+        {}, description="Label and value."
+    )
+
+
+class MetricTarget(Model):
+    """What the autoscaler aims for: exactly one of both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                validation(
+                    "has(self.averageValue) != has(self.value)",
+                    "set exactly one of averageValue and value",
+                )
+            ]
+        }
+    )
+
+    average_value: Quantity | None = Field(None, description="Value per pod.")
+    value: Quantity | None = Field(None, description="Value of the whole.")
+
+
+class AutoscalingMetric(Model):
+    """One of the engine's metrics to scale on."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                validation(
+                    "self.source != 'Pods' || has(self.target.averageValue)",
+                    "a metric of source Pods needs averageValue",
+                )
+            ]
+        }
+    )
+
+    name: Literal[
+        "buffer_pool_utilisation",
+        "ring_utilisation",
+        "arena_utilisation",
+        "consumer_lag",
+        "kafka_consumer_lag",
+        "allocator_pressure",
+        "shed_events_per_second",
+        "service_time_p99_milliseconds",
+    ] = Field(description="Name of the metric.")
+    source: Literal["Pods", "Object", "External"] = Field(
+        "External",
+        description="Which metrics API: per pod, of the EventEngine as a whole, or external.",
+    )
+    selector: LabelSelector | None = Field(
+        None, description="Narrows the metric down, for instance to one source."
+    )
+    target: MetricTarget = Field(description="What to aim for.")
+
+
+class ScalingPolicy(Model):
+    """One bound on the speed of scaling, as in autoscaling/v2."""
+
+    type: Literal["Pods", "Percent"] = Field(description="Unit of value.")
+    value: int = Field(ge=1, le=10_000, description="Largest change within the period.")
+    period_seconds: int = Field(ge=1, le=1800, description="The period.")
+
+
+class ScalingRules(Model):
+    """Behaviour in one direction, as in autoscaling/v2."""
+
+    stabilization_window_seconds: int | None = Field(None, ge=0, le=3600, description="Look back this far.")
+    select_policy: Literal["Max", "Min", "Disabled"] | None = Field(None, description="Which policy counts.")
+    policies: list[ScalingPolicy] | None = Field(None, max_length=16, description="Bounds on the speed.")
+    tolerance: Quantity | None = Field(
+        None, description="Deviation to ignore, as a ratio; needs Kubernetes 1.35."
+    )
+
+
+class ScalingBehavior(Model):
+    """How fast to scale, as in autoscaling/v2."""
+
+    scale_up: ScalingRules | None = Field(None, description="Upwards.")
+    scale_down: ScalingRules | None = Field(None, description="Downwards.")
+
+
+class Autoscaling(Model):
+    """Who decides on replicas, and on what grounds."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                validation(
+                    "!has(self.maxReplicas) || !has(self.minReplicas) || self.minReplicas <= self.maxReplicas",
+                    "minReplicas must not be greater than maxReplicas",
+                ),
+                validation(
+                    "self.driver == 'none' || (has(self.metrics) && size(self.metrics) > 0)",
+                    "a driver other than none needs at least one metric",
+                ),
+            ]
+        }
+    )
+
+    driver: Literal["hpa", "none"] = Field(
+        "hpa",
+        description="hpa: the operator makes a HorizontalPodAutoscaler. none: replicas are yours.",
+    )
+    min_replicas: int = Field(1, ge=1, le=1000, description="Fewest pods.")
+    max_replicas: int = Field(10, ge=1, le=1000, description="Most pods.")
+    metrics: list[AutoscalingMetric] = Field(
+        [], max_length=8, description="Metrics to scale on; the largest wish wins."
+    )
+    behavior: ScalingBehavior | None = Field(None, description="Speed of scaling, as in autoscaling/v2.")
+
+
+class EventEngineSpec(Model):
+    """What a user declares."""
+
+    image: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
+        None, description="Engine image; the operator's own default where left out."
+    )
+    replicas: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Pods to run; written by the autoscaler through /scale. Left out with driver none: not managed.",
+    )
+    pod: Pod = Field(default_factory=lambda: Pod.model_validate({}), description="Shape of one pod.")
+    engine: EngineConfig = Field(
+        default_factory=lambda: EngineConfig.model_validate({}),
+        description="Configuration of the engine.",
+    )
+    autoscaling: Autoscaling = Field(
+        default_factory=lambda: Autoscaling.model_validate({"driver": "none"}),
+        description="Who scales, and on what.",
+    )
+
+
+class Condition(Model):
+    """One condition, as in the Kubernetes API conventions."""
+
+    type: Annotated[str, Field(max_length=316)] = Field(description="Type of the condition.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: Annotated[str, Field(max_length=1024)] = Field(description="One word for why.")
+    message: Annotated[str, Field(max_length=32_768)] = Field("", description="A sentence for people.")
+    observed_generation: int = Field(0, ge=0, description="Generation it was set for.")
+    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] = Field(
+        description="When status changed last."
+    )
+
+
+class PodPinning(Model):
+    """What one pod reports of its cores."""
+
+    name: Label = Field(description="Pod.")
+    cpu_set: Text = Field(description="Cores it may use, in the kernel's list format.")
+    exclusive: bool = Field(description="Whether no other pod may use them.")
+
+
+class PinningStatus(Model):
+    """Pinning of all ready pods."""
+
+    required: int = Field(0, ge=0, description="Pods that should own their cores.")
+    satisfied: int = Field(0, ge=0, description="Pods that report they do.")
+    pods: list[PodPinning] = Field([], max_length=1000, description="Each pod's own report.")
+
+
+class EventEngineStatus(Model):
+    """What the operator reports. Lag and other fast figures are never here."""
+
+    observed_generation: int = Field(0, ge=0, description="Generation that was reconciled last.")
+    replicas: int = Field(0, ge=0, description="Pods that exist.")
+    ready_replicas: int = Field(0, ge=0, description="Pods that are ready.")
+    selector: Text = Field("", description="Label selector of the pods, for /scale.")
+    message: Annotated[str, Field(max_length=32_768)] = Field("", description="The state in one sentence.")
+    pinning: PinningStatus | None = Field(None, description="Cores, as the pods report them.")
+    conditions: list[Condition] = Field([], max_length=16, description="Conditions, sorted by type.")
+
+
+class EventEngine(Model):
+    """The resource as a whole, as far as its own fields go."""
+
+    spec: EventEngineSpec = Field(description="What is declared.")
+    status: EventEngineStatus | None = Field(None, description="What the operator reports.")

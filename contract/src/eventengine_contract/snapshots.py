@@ -1,0 +1,166 @@
+"""What an engine says of itself once a second: the body of `GET /snapshot`.
+
+Owns the wire format that the engine writes and that adapter and operator read.
+Version 1. A reader refuses a version it doesn't know; fields may be added
+within a version, so unknown fields are ignored here, and only here.
+A figure that is not known to be fresh is null, never zero.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SNAPSHOT_VERSION: Literal[1] = 1
+SAMPLES_KEPT = 10
+
+Count = Annotated[int, Field(ge=0)]
+Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Identity(_Part):
+    """Who reports. `incarnation` changes with every start of the process."""
+
+    engine: str
+    namespace: str
+    pod: str
+    incarnation: str
+    build: str = ""
+    started_at_seconds: int = 0
+
+
+class Readiness(_Part):
+    """Whether the engine takes events, and why not."""
+
+    ready: bool
+    live: bool = True
+    reasons: list[str] = []
+
+
+class BufferPool(_Part):
+    """The slab that every event passes through. Utilisation is a ratio of 0 to 1."""
+
+    chunks: Count
+    chunk_bytes: Count
+    in_use: Count
+    high_water: Count
+    utilisation: Ratio
+
+
+class Ring(_Part):
+    """One ring; `bound` is the limit in force, at most `slots`."""
+
+    name: str
+    slots: Count
+    bound: Count
+    in_use: Count
+    high_water: Count
+    utilisation: Ratio
+
+
+class Arena(_Part):
+    """The slots that hold state. Fragmentation is a ratio of 0 to 1."""
+
+    slots: Count
+    slot_bytes: Count
+    in_use: Count
+    utilisation: Ratio
+    fragmentation: Ratio
+
+
+class Partition(_Part):
+    """One owned partition: offsets as the source counts them, lag in events.
+
+    `lag_events` and `last_stable_offset` are null when the broker could not be
+    asked for this sample.
+    """
+
+    partition: Count
+    state: Literal["running", "restoring", "paused"]
+    assigned_at_seconds: int = 0
+    position: int | None = None
+    last_stable_offset: int | None = None
+    lag_events: int | None = Field(default=None, ge=0)
+
+
+class Source(_Part):
+    """One source and the partitions of it that this engine owns."""
+
+    name: str
+    type: str
+    topic: str | None = None
+    group: str | None = None
+    partitions_total: Count
+    connected: bool
+    partitions: list[Partition] = []
+
+
+class Allocator(_Part):
+    """jemalloc's figures, and what the core thread allocated since it warmed up."""
+
+    allocated_bytes: Count
+    active_bytes: Count
+    resident_bytes: Count
+    retained_bytes: Count
+    core_thread_allocated_bytes: Count
+
+
+class Process(_Part):
+    """The process: memory, and the cores it may use. `cpu_set` is in the kernel's list format."""
+
+    rss_bytes: Count
+    memory_limit_bytes: int | None = None
+    cpu_set: str
+    cpu_limit_millicores: int | None = None
+    pinning: Literal["Required", "Preferred", "Off"]
+    pinned: bool
+    exclusive: bool
+    core_thread_cpu: int | None = None
+
+
+class Counters(_Part):
+    """Totals since the process started."""
+
+    events_in: Count
+    events_applied: Count
+    outputs_committed: Count
+    transactions_committed: Count
+    transactions_aborted: Count
+    dead_letters: dict[str, Count] = {}
+    shed: dict[str, Count] = {}
+    errors: dict[str, Count] = {}
+
+
+class Latency(_Part):
+    """Ingest to applied, over the last `window_seconds`."""
+
+    count: Count
+    p50_nanoseconds: Count
+    p99_nanoseconds: Count
+    p999_nanoseconds: Count
+    max_nanoseconds: Count
+    service_p99_nanoseconds: Count
+    window_seconds: Count
+
+
+class Snapshot(_Part):
+    """One sample, closed on the whole second `sampled_at_seconds` (Unix time)."""
+
+    version: Literal[1]
+    sampled_at: str
+    sampled_at_seconds: int
+    identity: Identity
+    readiness: Readiness
+    buffer_pool: BufferPool
+    rings: list[Ring]
+    arena: Arena
+    sources: list[Source]
+    allocator: Allocator
+    process: Process
+    counters: Counters
+    latency: Latency
