@@ -1,0 +1,9 @@
+//! The state-machine core: buffer pool, rings, parser, arena, programs, changelog.
+//!
+//! Owns everything that is deterministic. It opens no file and no socket, reads no
+//! clock and starts no thread: time comes in as an argument. After its warm-up it
+//! allocates nothing.
+
+pub mod arena;
+pub mod pool;
+pub mod ring;

@@ -1,0 +1,279 @@
+//! The normalised configuration and the identity, as the Python face hands them over.
+//!
+//! Owns their JSON form and the checks that only the native half can make. Defaults
+//! and user-facing checks live in the contract; unknown sections are ignored here
+//! because the contract has refused unknown keys before.
+
+use serde::Deserialize;
+
+use crate::Error;
+
+/// Partitions of the one Kafka source, at most: positions are kept in fixed tables.
+pub const PARTITIONS_MAX: usize = 1024;
+
+/// Everything that the engine is told.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// Name of the engine.
+    pub name: String,
+    /// What is computed.
+    pub program: Program,
+    /// Where events come from.
+    pub sources: Vec<Source>,
+    /// Where outputs go.
+    pub sinks: Vec<Sink>,
+    /// Where state is kept.
+    pub changelog: Changelog,
+    /// Where refused events go.
+    pub dead_letter: DeadLetter,
+    /// How commits are made.
+    pub transactions: Transactions,
+    /// The slab of chunks.
+    pub buffer_pool: BufferPool,
+    /// Limits of one event.
+    pub payload: Payload,
+    /// The slots of state.
+    pub arena: Arena,
+    /// How long a stop may take.
+    pub drain_timeout_milliseconds: u64,
+}
+
+/// The built-in program's settings.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Program {
+    /// `treasure-hunt`.
+    pub name: String,
+    /// Districts of the hunt.
+    pub districts: u32,
+    /// Puzzles in each.
+    pub puzzles_per_district: u32,
+    /// Clues of each puzzle.
+    pub clues_per_puzzle: u32,
+    /// Declared cost of one event; zero for none.
+    pub service_time_nanoseconds: u64,
+}
+
+/// One source.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Source {
+    /// Name in metrics.
+    pub name: String,
+    /// `kafka` or `tcp`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// For type kafka.
+    pub kafka: Option<KafkaSource>,
+    /// For type tcp.
+    pub tcp: Option<TcpSource>,
+}
+
+/// A topic and the group that consumes it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct KafkaSource {
+    /// Brokers to ask first.
+    pub bootstrap_servers: Vec<String>,
+    /// The topic.
+    pub topic: String,
+    /// The group.
+    pub group_id: String,
+    /// `earliest` or `latest`.
+    pub start_from: String,
+    /// Further properties of the client.
+    #[serde(default)]
+    pub properties: std::collections::BTreeMap<String, String>,
+}
+
+/// A listener for frames.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TcpSource {
+    /// Address and port.
+    pub listen: String,
+    /// File with the token that a connection must show.
+    pub token_file: Option<String>,
+    /// Take frames without a token.
+    pub insecure: bool,
+    /// Connections at the same time.
+    pub max_connections: usize,
+}
+
+/// One sink.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Sink {
+    /// Name in metrics.
+    pub name: String,
+    /// `kafka`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// For type kafka.
+    pub kafka: Option<KafkaSink>,
+}
+
+/// A topic to write.
+#[derive(Debug, Clone, Deserialize)]
+pub struct KafkaSink {
+    /// Brokers to ask first.
+    pub bootstrap_servers: Vec<String>,
+    /// The topic.
+    pub topic: String,
+    /// Further properties of the client.
+    #[serde(default)]
+    pub properties: std::collections::BTreeMap<String, String>,
+}
+
+/// The changelog's topic.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Changelog {
+    /// Compacted, with as many partitions as the source.
+    pub topic: String,
+}
+
+/// The dead letters' topic and bound.
+#[derive(Debug, Clone, Deserialize)]
+pub struct DeadLetter {
+    /// The topic.
+    pub topic: String,
+    /// Longer payloads are cut to this, and to the size of a chunk.
+    pub max_payload_bytes: usize,
+}
+
+/// Commits.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Transactions {
+    /// Time between commits.
+    pub commit_interval_milliseconds: u64,
+    /// After this the broker ends a transaction by itself.
+    pub timeout_milliseconds: u64,
+}
+
+/// The slab.
+#[derive(Debug, Clone, Deserialize)]
+pub struct BufferPool {
+    /// Size of a chunk.
+    pub chunk_bytes: usize,
+    /// Number of chunks.
+    pub chunks: u32,
+}
+
+/// Limits of one event.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Payload {
+    /// Longest payload.
+    pub max_bytes: usize,
+    /// Deepest nesting.
+    pub max_depth: u32,
+    /// Longest array.
+    pub max_array_length: u32,
+    /// Longest string.
+    pub max_string_bytes: usize,
+}
+
+/// The slots of state.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Arena {
+    /// Number of slots.
+    pub capacity: u32,
+    /// Size of a slot; 256.
+    pub slot_size_bytes: usize,
+    /// Whether all slots' memory is touched at start.
+    pub preallocate: bool,
+}
+
+/// Who this process is, and what it was given.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Identity {
+    /// Name of the engine.
+    pub engine: String,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Unique to this start of the process.
+    pub incarnation: String,
+    /// CPU limit, in thousandths of a core.
+    pub cpu_limit_millicores: Option<u64>,
+    /// Memory limit.
+    pub memory_limit_bytes: Option<u64>,
+    /// `Required`, `Preferred` or `Off`.
+    pub pinning: String,
+}
+
+fn refused(path: &str, message: impl Into<String>) -> Error {
+    Error::Configuration { path: path.to_owned(), message: message.into() }
+}
+
+impl Config {
+    /// Reads the normalised configuration and checks what the native half relies on.
+    pub fn parse(json: &str) -> Result<Config, Error> {
+        let config: Config = serde_json::from_str(json)
+            .map_err(|error| refused("", format!("the normalised configuration is not readable: {error}")))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The Kafka source and its position among the sources.
+    pub fn kafka_source(&self) -> Option<(usize, &Source, &KafkaSource)> {
+        self.sources
+            .iter()
+            .enumerate()
+            .find_map(|(index, source)| source.kafka.as_ref().map(|kafka| (index, source, kafka)))
+    }
+
+    /// The TCP sources and their positions among the sources.
+    pub fn tcp_sources(&self) -> impl Iterator<Item = (usize, &Source, &TcpSource)> {
+        self.sources
+            .iter()
+            .enumerate()
+            .filter_map(|(index, source)| source.tcp.as_ref().map(|tcp| (index, source, tcp)))
+    }
+
+    /// The sink's topic, if there is one.
+    pub fn kafka_sink(&self) -> Option<&KafkaSink> {
+        self.sinks.iter().find_map(|sink| sink.kafka.as_ref())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.arena.slot_size_bytes != eventengine_core::arena::SLOT_BYTES {
+            return Err(refused("arena.slotSizeBytes", "slots have 256 bytes"));
+        }
+        if self.buffer_pool.chunk_bytes < 1024 || self.buffer_pool.chunks < 64 {
+            return Err(refused("bufferPool", "at least 64 chunks of 1024 bytes are needed"));
+        }
+        if self.sources.len() > 8 {
+            return Err(refused("sources", "at most 8 sources are supported"));
+        }
+        for (index, source) in self.sources.iter().enumerate() {
+            let named = match source.kind.as_str() {
+                "kafka" => source.kafka.is_some(),
+                "tcp" => source.tcp.is_some(),
+                _ => false,
+            };
+            if !named {
+                let message = format!("no source of type {:?} with its section is supported", source.kind);
+                return Err(refused(&format!("sources[{index}].type"), message));
+            }
+        }
+        if self.sources.iter().filter(|source| source.kafka.is_some()).count() > 1 {
+            return Err(refused("sources", "at most one source of type kafka is supported"));
+        }
+        if let (Some((_, _, source)), Some(sink)) = (self.kafka_source(), self.kafka_sink())
+            && source.bootstrap_servers != sink.bootstrap_servers
+        {
+            let message = "outputs commit with the source's offsets in one transaction: \
+                           source and sink need the same bootstrapServers";
+            return Err(refused("sinks[0].kafka.bootstrapServers", message));
+        }
+        Ok(())
+    }
+}
+
+impl Identity {
+    /// Reads the identity.
+    pub fn parse(json: &str) -> Result<Identity, Error> {
+        let identity: Identity = serde_json::from_str(json)
+            .map_err(|error| refused("identity", format!("the identity is not readable: {error}")))?;
+        if !matches!(identity.pinning.as_str(), "Required" | "Preferred" | "Off") {
+            return Err(refused("pinning", "pinning is Required, Preferred or Off"));
+        }
+        Ok(identity)
+    }
+}
