@@ -1,0 +1,1 @@
+"""What an engine serves of itself over HTTP."""
