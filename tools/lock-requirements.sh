@@ -8,6 +8,6 @@ compile() {
         --python-version 3.11 "$@"
 }
 compile requirements/dev.in -o requirements/dev.txt
-for part in bootstrap contract operator adapter engine; do
+for part in bootstrap build contract operator adapter engine; do
     compile "requirements/$part.in" -c requirements/dev.txt -o "requirements/$part.txt"
 done
