@@ -1,0 +1,27 @@
+"""The ConfigMap that carries engine.yaml into the pods."""
+
+from __future__ import annotations
+
+import yaml
+from eventengine_contract.well_known import CONFIG_MAP_KEY, config_map_name
+
+from eventengine_operator.resources.engines import Engine
+from eventengine_operator.resources.objects import Object
+
+from .metadata import owned_object
+
+
+def engine_yaml(engine: Engine) -> str:
+    """`spec.engine` verbatim, keys sorted so that equal configurations are equal texts."""
+    return yaml.safe_dump(engine.engine_section, sort_keys=True, allow_unicode=True, default_flow_style=False)
+
+
+def config_map(engine: Engine) -> Object:
+    """The ConfigMap `<X>-engine`."""
+    return owned_object(
+        engine,
+        "v1",
+        "ConfigMap",
+        config_map_name(engine.name),
+        {"data": {CONFIG_MAP_KEY: engine_yaml(engine)}},
+    )

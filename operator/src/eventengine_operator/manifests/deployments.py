@@ -1,0 +1,164 @@
+"""The Deployment of an EventEngine: Guaranteed pods that may own their cores.
+
+Rules: requests equal limits, for the static CPU manager gives whole cores to Guaranteed
+pods with integer CPUs only; `replicas` is in the manifest only where the operator is
+their owner; a change of the configuration changes the template through its hash.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventengine_contract.event_engine import EventEngineSpec
+from eventengine_contract.quantities import NANOSECONDS
+from eventengine_contract.well_known import (
+    ANNOTATION_CONFIG_HASH,
+    CONFIG_MAP_KEY,
+    ENGINE_CONFIG_PATH,
+    ENV_CPU_LIMIT_MILLICORES,
+    ENV_ENGINE,
+    ENV_MEMORY_LIMIT_BYTES,
+    ENV_NAMESPACE,
+    ENV_PINNING,
+    ENV_POD,
+    PORT_TELEMETRY,
+    PORT_TELEMETRY_NAME,
+    config_map_name,
+    engine_labels,
+    pod_selector,
+)
+
+from eventengine_operator.resources.engines import CONFIG_VOLUME_NAME, Engine, tcp_ports
+from eventengine_operator.resources.objects import Object
+from eventengine_operator.resources.pods import CONTAINER_NAME
+
+from .config_maps import engine_yaml
+from .metadata import content_hash, owned_object
+from .quantities import decimal_quantity, memory_quantity
+from .services import port_name
+
+USER_ID: Final = 65_532
+REVISIONS_KEPT: Final = 3
+PROGRESS_DEADLINE_SECONDS: Final = 600
+DRAIN_MARGIN_SECONDS: Final = 10
+"""Beyond drainTimeout: for the process to notice the signal, and to exit after the drain."""
+STARTUP_SECONDS_MAX: Final = 120
+
+
+def deployment(engine: Engine, spec: EventEngineSpec, default_image: str, replicas: int | None) -> Object:
+    """The Deployment `<X>`; `replicas` None leaves them to whoever owns them."""
+    body: Object = {
+        "revisionHistoryLimit": REVISIONS_KEPT,
+        "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
+        "selector": {"matchLabels": pod_selector(engine.name)},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": _rolling_update(spec)},
+        "template": pod_template(engine, spec, default_image),
+    }
+    if replicas is not None:
+        body["replicas"] = replicas
+    return owned_object(engine, "apps/v1", "Deployment", engine.name, {"spec": body})
+
+
+def _rolling_update(spec: EventEngineSpec) -> Object:
+    """A pinned pod's successor may find no free core while its predecessor still holds one."""
+    if spec.pod.pinning == "Off":
+        return {"maxSurge": 1, "maxUnavailable": 0}
+    return {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str) -> Object:
+    """The pod template: a pure function of the EventEngine and the default image."""
+    template = spec.pod.template
+    pod: Object = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _grace_period_seconds(spec),
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(engine, spec, default_image)],
+        "volumes": [
+            {"name": CONFIG_VOLUME_NAME, "configMap": {"name": config_map_name(engine.name)}},
+            *template.volumes,
+        ],
+    }
+    optional: Object = {
+        "nodeSelector": template.node_selector,
+        "tolerations": template.tolerations,
+        "affinity": template.affinity,
+        "priorityClassName": template.priority_class_name,
+        "imagePullSecrets": template.image_pull_secrets,
+    }
+    pod.update({key: value for key, value in optional.items() if value})
+    return {
+        "metadata": {
+            "labels": template.labels | engine_labels(engine.name),
+            "annotations": template.annotations | {ANNOTATION_CONFIG_HASH: content_hash(engine_yaml(engine))},
+        },
+        "spec": pod,
+    }
+
+
+def _grace_period_seconds(spec: EventEngineSpec) -> int:
+    return -(-spec.engine.drain_timeout // NANOSECONDS["s"]) + DRAIN_MARGIN_SECONDS
+
+
+def _container(engine: Engine, spec: EventEngineSpec, default_image: str) -> Object:
+    resources = {"cpu": decimal_quantity(spec.pod.cpus), "memory": memory_quantity(spec.pod.memory)}
+    ports = [(PORT_TELEMETRY_NAME, PORT_TELEMETRY)]
+    ports += [(port_name(port), port) for _, port in tcp_ports(spec.engine)]
+    return {
+        "name": CONTAINER_NAME,
+        "image": spec.image or default_image,
+        "args": ["run", ENGINE_CONFIG_PATH],
+        "env": _environment(engine, spec),
+        "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports],
+        "resources": {"requests": dict(resources), "limits": resources},
+        "startupProbe": _probe("/livez", period_seconds=1, failures=STARTUP_SECONDS_MAX),
+        "livenessProbe": _probe("/livez", period_seconds=10, failures=6),
+        "readinessProbe": _probe("/readyz", period_seconds=2, failures=2),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {
+                "name": CONFIG_VOLUME_NAME,
+                "mountPath": ENGINE_CONFIG_PATH.removesuffix(f"/{CONFIG_MAP_KEY}"),
+                "readOnly": True,
+            },
+            *spec.pod.template.volume_mounts,
+        ],
+    }
+
+
+def _environment(engine: Engine, spec: EventEngineSpec) -> list[Object]:
+    """All that an engine is told of where it runs; it knows nothing of Kubernetes."""
+    return [
+        {"name": ENV_ENGINE, "value": engine.name},
+        {"name": ENV_PINNING, "value": spec.pod.pinning},
+        {"name": ENV_NAMESPACE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+        {"name": ENV_POD, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {
+            "name": ENV_CPU_LIMIT_MILLICORES,
+            "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}},
+        },
+        {
+            "name": ENV_MEMORY_LIMIT_BYTES,
+            "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1"}},
+        },
+    ]
+
+
+def _probe(path: str, period_seconds: int, failures: int) -> Object:
+    return {
+        "httpGet": {"path": path, "port": PORT_TELEMETRY_NAME},
+        "periodSeconds": period_seconds,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }

@@ -1,0 +1,262 @@
+"""One function for each condition of an EventEngine. Pure; times come as arguments.
+
+Messages are for people and hold no fast-moving figure of the engine's: counts of pods, names
+and reasons only. Lists are sorted, so that equal states give equal texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from eventengine_contract.event_engine import ConditionType, EventEngineSpec
+from eventengine_contract.well_known import ANNOTATION_PAUSED
+
+from eventengine_operator.resources.engines import Engine, insecure_sources, metric_sources
+from eventengine_operator.resources.objects import Object, condition_of, generation_of, number_at, text_at
+from eventengine_operator.resources.pods import EngineReport, Pod
+
+from .observations import MetricsApi, MetricsApis, Observed
+from .planning import Plan
+
+STARTING_SECONDS_MAX: Final = 30
+"""A pod younger than this and not ready is starting; older, it is in trouble."""
+PODS_NAMED_MAX: Final = 5
+REASON_CHARACTERS_MAX: Final = 300
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A condition before it gets its generation and time."""
+
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How far the Deployment is. `desired` is what it asks for now."""
+
+    exists: bool
+    is_observed: bool
+    has_stalled: bool
+    desired: int
+    existing: int
+    updated: int
+    ready: int
+
+    @property
+    def is_settled(self) -> bool:
+        """Every pod is of the present template, ready, and there is none too many."""
+        return (
+            self.exists and self.is_observed and self.desired == self.existing == self.updated == self.ready
+        )
+
+
+def read_rollout(deployment: Object | None) -> Rollout:
+    """Read a Deployment's progress."""
+    if deployment is None:
+        return Rollout(False, False, False, 0, 0, 0, 0)
+    progressing = condition_of(deployment, "Progressing")
+    return Rollout(
+        exists=True,
+        is_observed=number_at(deployment, "status", "observedGeneration") >= generation_of(deployment),
+        has_stalled=progressing.get("reason") == "ProgressDeadlineExceeded",
+        desired=number_at(deployment, "spec", "replicas"),
+        existing=number_at(deployment, "status", "replicas"),
+        updated=number_at(deployment, "status", "updatedReplicas"),
+        ready=number_at(deployment, "status", "readyReplicas"),
+    )
+
+
+def spec_valid(engine: Engine) -> Verdict:
+    """Whether the spec can be acted on; also where what it asks for is unsafe or has no effect yet."""
+    if engine.spec is None:
+        return Verdict(ConditionType.SPEC_VALID, "False", "Invalid", "; ".join(map(str, engine.faults)))
+    notes = []
+    insecure = insecure_sources(engine.spec.engine)
+    if insecure:
+        notes.append(f"anybody may send events to {_listed(insecure)} (insecure: true)")
+    inactive = engine.spec.engine.inactive_keys()
+    if inactive:
+        notes.append(f"accepted, without an effect yet: {_listed(inactive)}")
+    reason = "InsecureSource" if insecure else "Valid"
+    return Verdict(ConditionType.SPEC_VALID, "True", reason, "; ".join(notes) or "the spec is valid")
+
+
+def paused(engine: Engine) -> Verdict:
+    """Whether the user asked the operator to keep its hands off."""
+    if engine.is_paused:
+        message = f"changes are not applied while the annotation {ANNOTATION_PAUSED} is true"
+        return Verdict(ConditionType.PAUSED, "True", "Annotation", message)
+    return Verdict(ConditionType.PAUSED, "False", "NotPaused", "changes are applied")
+
+
+def obstacle(plan: Plan, errors: tuple[str, ...]) -> tuple[str, str] | None:
+    """(reason, message) of what keeps the declared state from being written."""
+    if plan.conflicts:
+        names = _listed(plan.conflicts)
+        return (
+            "NameConflict",
+            f"{names} exists and isn't this EventEngine's; delete it or rename the EventEngine",
+        )
+    if plan.awaits_deletion_of:
+        return (
+            "AwaitingDeletion",
+            f"waiting for the garbage collector to delete {_listed(plan.awaits_deletion_of)}",
+        )
+    if errors:
+        return "ApplyFailed", "; ".join(errors)
+    return None
+
+
+def progressing(rollout: Rollout, blocked: tuple[str, str] | None) -> Verdict:
+    """Whether the pods are on their way to what is declared."""
+    kind = ConditionType.PROGRESSING
+    if blocked is not None:
+        return Verdict(kind, "False", *blocked)
+    if not rollout.exists or not rollout.is_observed:
+        return Verdict(kind, "True", "Applied", "the Deployment controller has yet to act")
+    if rollout.has_stalled and not rollout.is_settled:
+        return Verdict(kind, "False", "Stalled", "the rollout made no progress within its deadline")
+    if rollout.updated < rollout.desired:
+        return Verdict(
+            kind, "True", "RollingOut", f"{rollout.updated} of {rollout.desired} pods are up to date"
+        )
+    if rollout.existing > rollout.desired:
+        return Verdict(kind, "True", "RemovingPods", f"{rollout.existing - rollout.desired} pods have to go")
+    if rollout.ready < rollout.desired:
+        return Verdict(kind, "True", "AwaitingPods", f"{rollout.ready} of {rollout.desired} pods are ready")
+    return Verdict(kind, "False", "Settled", "all pods are as declared")
+
+
+def pod_troubles(
+    pods: Iterable[Pod], reports: dict[str, EngineReport], now: datetime, with_starting: bool
+) -> list[str]:
+    """`pod: reason` of every pod that isn't ready; starting ones only on demand."""
+    troubles = []
+    for pod in pods:
+        if pod.is_ready or pod.is_leaving:
+            continue
+        age_seconds = (now - pod.created_at).total_seconds() if pod.created_at else STARTING_SECONDS_MAX
+        if not pod.trouble and age_seconds < STARTING_SECONDS_MAX and not with_starting:
+            continue
+        troubles.append(f"{pod.name}: {_why_not_ready(pod, reports.get(pod.uid))[:REASON_CHARACTERS_MAX]}")
+    if len(troubles) > PODS_NAMED_MAX:
+        more = len(troubles) - PODS_NAMED_MAX
+        troubles = [*troubles[:PODS_NAMED_MAX], f"and {more} more"]
+    return troubles
+
+
+def _why_not_ready(pod: Pod, report: EngineReport | None) -> str:
+    if pod.trouble:
+        return pod.trouble
+    if not pod.container_id:
+        return f"its container isn't running ({pod.phase or 'Unknown'})"
+    if report is None or report.container_id != pod.container_id:
+        return "not ready"
+    if report.error:
+        return f"not ready, and its telemetry can't be read: {report.error}"
+    return ", ".join(report.reasons) or "not ready"
+
+
+def degraded(
+    rollout: Rollout, blocked: tuple[str, str] | None, is_valid: bool, troubles: list[str]
+) -> Verdict:
+    """Whether something needs a person's attention."""
+    kind = ConditionType.DEGRADED
+    if not is_valid:
+        return Verdict(kind, "True", "SpecInvalid", "the spec is invalid; the pods stay as they are")
+    if blocked is not None and blocked[0] != "AwaitingDeletion":
+        return Verdict(kind, "True", *blocked)
+    if troubles:
+        return Verdict(kind, "True", "PodsNotReady", "; ".join(troubles))
+    if rollout.has_stalled and not rollout.is_settled:
+        return Verdict(kind, "True", "Stalled", "the rollout made no progress within its deadline")
+    return Verdict(kind, "False", "AsDeclared", "nothing is wrong")
+
+
+def ready(
+    rollout: Rollout, blocked: tuple[str, str] | None, is_valid: bool, desired: int, troubles: list[str]
+) -> Verdict:
+    """SpecValid, everything written, and as many pods ready as are desired."""
+    kind = ConditionType.READY
+    if not is_valid:
+        return Verdict(kind, "False", "SpecInvalid", "the spec is invalid")
+    if blocked is not None:
+        return Verdict(kind, "False", *blocked)
+    count = f"{min(rollout.ready, desired)} of {desired} pods ready"
+    if rollout.is_settled and rollout.desired == desired:
+        reason = "AllPodsReady" if desired else "ScaledToZero"
+        return Verdict(kind, "True", reason, count)
+    reason = "PodsNotReady" if troubles else "Progressing"
+    return Verdict(kind, "False", reason, "; ".join([count, *troubles]))
+
+
+def pinning_satisfied(spec: EventEngineSpec | None, required: int, satisfied: int, reported: int) -> Verdict:
+    """Whether the pods own their cores, by their own account."""
+    kind = ConditionType.PINNING_SATISFIED
+    if spec is None:
+        return Verdict(kind, "Unknown", "SpecInvalid", "the spec is invalid")
+    if spec.pod.pinning == "Off":
+        return Verdict(kind, "True", "NotRequested", "pinning is Off")
+    count = f"{satisfied} of {required} pods own their cores"
+    if satisfied == required:
+        return Verdict(kind, "True", "CoresOwned", count)
+    if reported < required:
+        return Verdict(
+            kind, "Unknown", "AwaitingReports", f"{count}; {required - reported} have yet to report"
+        )
+    message = f"{count}; the node needs the static CPU manager policy and free cores"
+    return Verdict(kind, "False", "CoresShared", message)
+
+
+def metrics_available(spec: EventEngineSpec | None, apis: MetricsApis) -> Verdict:
+    """Whether the metrics APIs that this EventEngine's autoscaler reads are served by our adapter."""
+    kind = ConditionType.METRICS_AVAILABLE
+    sources = metric_sources(spec) if spec is not None else frozenset()
+    needed: list[MetricsApi | None] = []
+    if "External" in sources or not sources:
+        needed.append(apis.external)
+    if sources - {"External"} or not sources:
+        needed.append(apis.custom)
+    known = [api for api in needed if api is not None]
+    if len(known) < len(needed):
+        return Verdict(kind, "Unknown", "NotChecked", "the metrics APIs were not looked at yet")
+    for state in ("Foreign", "Absent", "Unavailable"):
+        faulty = [api for api in known if api.state == state]
+        if faulty:
+            message = "; ".join(f"{api.name}: {api.detail}" for api in faulty)
+            return Verdict(kind, "False", state, message)
+    return Verdict(kind, "True", "Available", f"{_listed(api.name for api in known)} answer")
+
+
+def autoscaling_active(spec: EventEngineSpec | None, plan: Plan, observed: Observed, name: str) -> Verdict:
+    """Our autoscaler's own account of itself, or why there is none."""
+    kind = ConditionType.AUTOSCALING_ACTIVE
+    if spec is None:
+        return Verdict(kind, "Unknown", "SpecInvalid", "the spec is invalid")
+    foreign = plan.foreign_autoscaler
+    if foreign is not None:
+        target = "Deployment" if foreign.targets_deployment else "EventEngine"
+        message = (
+            f"HorizontalPodAutoscaler {foreign.name} scales the {target}; the operator leaves it to that one"
+        )
+        return Verdict(kind, "False", "ForeignAutoscaler", message)
+    if spec.autoscaling.driver == "none":
+        return Verdict(kind, "False", "DriverNone", "autoscaling.driver is none")
+    live = observed.child("HorizontalPodAutoscaler", name)
+    condition = condition_of(live, "ScalingActive") if live is not None else {}
+    status = text_at(condition, "status")
+    if status not in ("True", "False"):
+        return Verdict(kind, "Unknown", "NotReported", "the HorizontalPodAutoscaler has yet to report")
+    reason = text_at(condition, "reason") or "NotReported"
+    return Verdict(kind, "True" if status == "True" else "False", reason, text_at(condition, "message"))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

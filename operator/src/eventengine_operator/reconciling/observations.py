@@ -1,0 +1,45 @@
+"""What a reconcile saw of the world, all of it listed afresh, and how its own writes went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from eventengine_operator.resources.objects import Object, Reference
+from eventengine_operator.resources.pods import EngineReport, Pod
+
+
+@dataclass(frozen=True)
+class MetricsApi:
+    """One metrics API of the cluster: whether it answers, and whose it is."""
+
+    name: str
+    state: Literal["Available", "Unavailable", "Foreign", "Absent"]
+    detail: str
+
+
+@dataclass(frozen=True)
+class MetricsApis:
+    """Both metrics APIs; None until they were looked at for the first time."""
+
+    custom: MetricsApi | None = None
+    external: MetricsApi | None = None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """State of the cluster around one EventEngine."""
+
+    children: Mapping[Reference, Object]
+    """Objects that carry the EventEngine's labels, and whatever else sits on a name it needs."""
+    autoscalers: tuple[Object, ...]
+    """Every HorizontalPodAutoscaler of the namespace: others may target the same pods."""
+    pods: tuple[Pod, ...] = ()
+    reports: Mapping[str, EngineReport] = field(default_factory=dict)
+    """Latest report of each pod, by the pod's UID."""
+    metrics_apis: MetricsApis = MetricsApis()
+
+    def child(self, kind: str, name: str) -> Object | None:
+        """The live object, if there is one."""
+        return self.children.get(Reference(kind, name))

@@ -1,0 +1,144 @@
+"""From one EventEngine and what was observed to the writes that bring both together.
+
+Rules: nothing is taken over that isn't ours; nothing is written while an older EventEngine's
+objects of the same name still wait for the garbage collector; autoscalers go before anything
+else, so that two never act on the same pods longer than they must.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eventengine_contract.event_engine import EventEngineSpec
+from eventengine_contract.well_known import KIND, LABEL_ENGINE, LABEL_MANAGED_BY, MANAGED_BY
+
+from eventengine_operator.manifests.children import child_references, desired_children
+from eventengine_operator.resources.engines import Engine
+from eventengine_operator.resources.objects import (
+    Object,
+    Reference,
+    controller_uid_of,
+    is_being_deleted,
+    labels_of,
+    list_at,
+    reference_of,
+    resource_version_of,
+    uid_of,
+)
+
+from .actions import Action, Apply, Delete, KeepReplicas, SetReplicas
+from .comparing import differs
+from .observations import Observed
+from .replicas import (
+    ForeignAutoscaler,
+    decide_replicas,
+    find_foreign_autoscaler,
+    live_replicas,
+    needs_a_keeper,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to write, and what stands in the way of writing."""
+
+    actions: tuple[Action, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    """Objects of other parties on names that the EventEngine needs."""
+    awaits_deletion_of: tuple[str, ...] = ()
+    foreign_autoscaler: ForeignAutoscaler | None = None
+    replicas: int | None = None
+    """Pods the EventEngine should have, as far as the operator decides."""
+
+
+def make_plan(engine: Engine, spec: EventEngineSpec, observed: Observed, default_image: str) -> Plan:
+    """Decide on everything that has to be written for one EventEngine."""
+    deployment = observed.child("Deployment", engine.name)
+    owned_deployment = deployment if deployment and _is_ours(engine, deployment) else None
+    foreign = find_foreign_autoscaler(engine, observed.autoscalers)
+    decision = decide_replicas(spec, owned_deployment, foreign)
+    wanted = desired_children(engine, spec, default_image, decision.replicas, decision.with_autoscaler)
+    conflicts, leaving = _obstacles(engine, [reference_of(item) for item in wanted], observed)
+    plan = Plan((), conflicts, leaving, foreign, decision.replicas)
+    if engine.is_paused or engine.is_being_deleted or conflicts or leaving:
+        return plan
+    actions: list[Action] = []
+    if decision.first is not None:
+        actions.append(SetReplicas(decision.first, engine.resource_version))
+    if owned_deployment is not None and decision.replicas is None and needs_a_keeper(owned_deployment):
+        actions.append(
+            KeepReplicas(
+                engine.name,
+                uid_of(owned_deployment),
+                resource_version_of(owned_deployment),
+                live_replicas(owned_deployment) or 0,
+            )
+        )
+    actions += _deletions(engine, {reference_of(item) for item in wanted}, observed)
+    actions += _applications(wanted, observed)
+    return Plan(tuple(actions), conflicts, leaving, foreign, decision.replicas)
+
+
+def _applications(wanted: list[Object], observed: Observed) -> list[Apply]:
+    actions = []
+    for manifest in wanted:
+        live = observed.children.get(reference_of(manifest))
+        if live is None:
+            actions.append(Apply(manifest, "it doesn't exist"))
+        elif differs(manifest, live):
+            actions.append(Apply(manifest, "it differs from what is declared"))
+    return actions
+
+
+def _deletions(engine: Engine, wanted: set[Reference], observed: Observed) -> list[Delete]:
+    """What this EventEngine owns and no longer wants, autoscalers first."""
+    surplus = [
+        (reference, live)
+        for reference, live in observed.children.items()
+        if reference not in wanted and controller_uid_of(live) == engine.uid and not is_being_deleted(live)
+    ]
+    surplus.sort(key=lambda item: (item[0].kind != "HorizontalPodAutoscaler", item[0]))
+    return [
+        Delete(reference, uid_of(live), resource_version_of(live), "it is no longer declared")
+        for reference, live in surplus
+    ]
+
+
+def _obstacles(
+    engine: Engine, wanted: list[Reference], observed: Observed
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    conflicts, leaving = [], []
+    for reference in wanted:
+        live = observed.children.get(reference)
+        if live is None:
+            continue
+        if _belongs_to_a_predecessor(engine, live) or (is_being_deleted(live) and _is_ours(engine, live)):
+            leaving.append(str(reference))
+        elif not _is_ours(engine, live):
+            conflicts.append(str(reference))
+    return tuple(sorted(conflicts)), tuple(sorted(leaving))
+
+
+def _is_ours(engine: Engine, live: Object) -> bool:
+    """Controlled by this EventEngine, or left without a controller but with its labels (orphaned)."""
+    controller = controller_uid_of(live)
+    if controller:
+        return controller == engine.uid
+    labels = labels_of(live)
+    return labels.get(LABEL_MANAGED_BY) == MANAGED_BY and labels.get(LABEL_ENGINE) == engine.name
+
+
+def _belongs_to_a_predecessor(engine: Engine, live: Object) -> bool:
+    """Of a deleted EventEngine of the same name: the garbage collector is about to take it."""
+    return any(
+        owner.get("controller") is True
+        and owner.get("kind") == KIND
+        and owner.get("name") == engine.name
+        and owner.get("uid") != engine.uid
+        for owner in list_at(live, "metadata", "ownerReferences")
+    )
+
+
+def names_to_look_up(engine_name: str, observed_by_label: set[Reference]) -> list[Reference]:
+    """Names that could be occupied by an object without our labels, and weren't listed with them."""
+    return [reference for reference in child_references(engine_name) if reference not in observed_by_label]

@@ -1,0 +1,122 @@
+"""Pods of an EventEngine, and what the engine inside each one says of itself.
+
+Owns the reading of a pod's state into the few facts that status is made of. A report is
+what an engine answered on its telemetry port; it counts only for the container start
+that it was read from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from .objects import (
+    Object,
+    condition_of,
+    controller_uid_of,
+    is_being_deleted,
+    list_at,
+    name_of,
+    namespace_of,
+    text_at,
+    uid_of,
+)
+
+CONTAINER_NAME: Final = "engine"
+WAITING_IS_NORMAL: Final = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One pod. `trouble` is what Kubernetes itself says is wrong with it, or an empty text."""
+
+    name: str
+    namespace: str
+    uid: str
+    address: str
+    phase: str
+    container_id: str
+    """Identity of the running container, new with every start; empty while none runs."""
+    is_ready: bool
+    is_leaving: bool
+    created_at: datetime | None
+    trouble: str
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What an engine answered, or why it could not be asked (`error`)."""
+
+    container_id: str
+    was_ready: bool
+    """Readiness of the pod when the report was read; a report of the other state is out of date."""
+    read_at_seconds: float
+    """On the monotonic clock."""
+    error: str = ""
+    reasons: tuple[str, ...] = ()
+    cpu_set: str = ""
+    is_pinned: bool = False
+    is_exclusive: bool = False
+
+
+def read_pod(source: Object) -> Pod:
+    """Read a pod."""
+    return Pod(
+        name=name_of(source),
+        namespace=namespace_of(source),
+        uid=uid_of(source),
+        address=text_at(source, "status", "podIP"),
+        phase=text_at(source, "status", "phase"),
+        container_id=_running_container_id(source),
+        is_ready=condition_of(source, "Ready").get("status") == "True",
+        is_leaving=is_being_deleted(source),
+        created_at=parse_time(text_at(source, "metadata", "creationTimestamp")),
+        trouble=_trouble_of(source),
+    )
+
+
+def pods_of_deployment(deployment_uid: str, replica_sets: list[Object], pods: list[Object]) -> list[Pod]:
+    """Pods whose chain of controllers ends in the Deployment, sorted by name.
+
+    Labels alone prove nothing: anybody who may create pods in the namespace can set them.
+    """
+    if not deployment_uid:
+        return []
+    owned = {uid_of(item) for item in replica_sets if controller_uid_of(item) == deployment_uid}
+    chosen = [read_pod(item) for item in pods if controller_uid_of(item) in owned]
+    return sorted(chosen, key=lambda pod: pod.name)
+
+
+def _running_container_id(source: Object) -> str:
+    for status in list_at(source, "status", "containerStatuses"):
+        if status.get("name") == CONTAINER_NAME and "running" in (status.get("state") or {}):
+            return text_at(status, "containerID")
+    return ""
+
+
+def _trouble_of(source: Object) -> str:
+    phase = text_at(source, "status", "phase")
+    if phase == "Failed":
+        reason = text_at(source, "status", "reason") or "Failed"
+        return _joined(reason, text_at(source, "status", "message"))
+    scheduled = condition_of(source, "PodScheduled")
+    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        return _joined("Unschedulable", text_at(scheduled, "message"))
+    for status in list_at(source, "status", "containerStatuses"):
+        reason = text_at(status, "state", "waiting", "reason")
+        if reason not in WAITING_IS_NORMAL:
+            return _joined(reason, text_at(status, "state", "waiting", "message"))
+    return ""
+
+
+def _joined(reason: str, message: str) -> str:
+    return f"{reason}: {message}" if message else reason
+
+
+def parse_time(text: str) -> datetime | None:
+    """The instant that the API server wrote, or None."""
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
