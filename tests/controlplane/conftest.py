@@ -1,0 +1,32 @@
+"""One real control plane serves all tests of this tier; each test has a namespace of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from eventengine_harness.accesses import KubernetesAccess
+from eventengine_harness.control_planes import LoopbackControlPlane
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[LoopbackControlPlane]:
+    """etcd, API server, controller manager and scheduler on loopback."""
+    with LoopbackControlPlane() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def access(control_plane: LoopbackControlPlane) -> KubernetesAccess:
+    """Tools that act as cluster administrator."""
+    return control_plane.access
+
+
+@pytest.fixture
+def namespace(access: KubernetesAccess) -> Iterator[str]:
+    """A fresh namespace, deleted after the test without waiting for its end."""
+    name = f"test-{secrets.token_hex(4)}"
+    access.kubectl("create", "namespace", name)
+    yield name
+    access.delete("namespace", name, wait=False)

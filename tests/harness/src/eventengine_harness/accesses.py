@@ -1,0 +1,199 @@
+"""Talking to a Kubernetes API: kubectl, helm, plain requests, waiting on conditions.
+
+Everything goes over the network with a kubeconfig, so the same class serves the
+loopback control plane, the cluster in its sandbox (the machine has a route to its
+API server) and a cluster of the user's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eventengine_harness import builds
+from eventengine_harness.exceptions import CommandError
+from eventengine_harness.running import run
+from eventengine_harness.waiting import wait_for
+
+Object = Mapping[str, Any]
+
+WAIT_SECONDS = 60.0
+COMMAND_SECONDS = 60.0
+HELM_SECONDS = 300.0
+
+
+class KubernetesAccess:
+    """One kubeconfig and the tools to use it."""
+
+    def __init__(self, kubeconfig: Path, kubectl_program: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self._kubectl = kubectl_program
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a child process needs to reach this API (KUBECONFIG)."""
+        return {"KUBECONFIG": str(self.kubeconfig)}
+
+    def kubectl(
+        self,
+        *arguments: str | Path,
+        stdin: str | None = None,
+        timeout_seconds: float = COMMAND_SECONDS,
+    ) -> str:
+        """Run kubectl; returns its standard output."""
+        command = [self._kubectl, f"--kubeconfig={self.kubeconfig}", *arguments]
+        return run(command, stdin=stdin, timeout_seconds=timeout_seconds)
+
+    def helm(
+        self,
+        *arguments: str | Path,
+        major: int = 4,
+        stdin: str | None = None,
+        timeout_seconds: float = HELM_SECONDS,
+    ) -> str:
+        """Run helm 4 (or 3); its caches and settings lie beside the kubeconfig, not in the home."""
+        home = self.kubeconfig.parent / f"helm{major}"
+        environment = {
+            **self.environment,
+            "HELM_CACHE_HOME": str(home / "cache"),
+            "HELM_CONFIG_HOME": str(home / "config"),
+            "HELM_DATA_HOME": str(home / "data"),
+        }
+        return run(
+            [builds.helm(major), *arguments],
+            stdin=stdin,
+            environment=environment,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def apply(
+        self, *documents: str | Path | Object | Iterable[Object], namespace: str | None = None
+    ) -> str:
+        """Apply manifests on the server's side: YAML text, a file's path, or objects."""
+        text = "\n---\n".join(_as_yaml(document) for document in documents)
+        return self.kubectl(
+            *("apply", "--server-side", "--force-conflicts", "--field-manager=tests", "-f", "-"),
+            *_in(namespace),
+            stdin=text,
+        )
+
+    def delete(
+        self, kind: str, name: str, namespace: str | None = None, *, wait: bool = True
+    ) -> None:
+        """Delete an object; it is no error if there is none."""
+        self.kubectl(
+            *("delete", kind, name, "--ignore-not-found", f"--wait={str(wait).lower()}"),
+            *_in(namespace),
+            timeout_seconds=WAIT_SECONDS * 2,
+        )
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
+        """Read one object; None if there is none."""
+        text = self.kubectl("get", kind, name, "--ignore-not-found", "-o", "json", *_in(namespace))
+        return dict(json.loads(text)) if text.strip() else None
+
+    def list(
+        self, kind: str, namespace: str | None = None, selector: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Read the objects of a kind; without a namespace, of all namespaces."""
+        scope = _in(namespace) or ("--all-namespaces",)
+        chosen = (f"--selector={selector}",) if selector else ()
+        return list(json.loads(self.kubectl("get", kind, "-o", "json", *scope, *chosen))["items"])
+
+    def raw(self, path: str) -> Any:
+        """GET a path of the API, for example /apis/external.metrics.k8s.io/v1beta1, as JSON."""
+        return json.loads(self.kubectl("get", "--raw", path))
+
+    def wait_until(
+        self,
+        kind: str,
+        name: str,
+        condition: Callable[[dict[str, Any]], bool],
+        what: str,
+        *,
+        namespace: str | None = None,
+        deadline_seconds: float = WAIT_SECONDS,
+    ) -> dict[str, Any]:
+        """Wait until an object exists and satisfies a condition; returns the object."""
+        seen: list[dict[str, Any] | None] = [None]
+
+        def satisfied() -> dict[str, Any] | None:
+            seen[0] = self.get(kind, name, namespace)
+            return seen[0] if seen[0] is not None and condition(seen[0]) else None
+
+        def last_seen() -> str:
+            return json.dumps((seen[0] or {}).get("status", "no such object"))[:1500]
+
+        return wait_for(satisfied, f"{kind}/{name}: {what}", deadline_seconds, last_seen=last_seen)
+
+    def wait_for_condition(
+        self,
+        kind: str,
+        name: str,
+        condition_type: str,
+        *,
+        status: str = "True",
+        namespace: str | None = None,
+        deadline_seconds: float = WAIT_SECONDS,
+    ) -> dict[str, Any]:
+        """Wait until a status condition has a status; returns the object."""
+        return self.wait_until(
+            kind,
+            name,
+            lambda found: condition_of(found, condition_type).get("status") == status,
+            f"condition {condition_type}={status}",
+            namespace=namespace,
+            deadline_seconds=deadline_seconds,
+        )
+
+    def wait_until_gone(
+        self,
+        kind: str,
+        name: str,
+        *,
+        namespace: str | None = None,
+        deadline_seconds: float = WAIT_SECONDS,
+    ) -> None:
+        """Wait until an object is gone."""
+        wait_for(
+            lambda: self.get(kind, name, namespace) is None,
+            f"the end of {kind}/{name}",
+            deadline_seconds,
+        )
+
+    def wait_until_usable(self, deadline_seconds: float = WAIT_SECONDS) -> None:
+        """Wait until pods can be created: their default service account is made by a controller."""
+
+        def exists() -> bool:
+            try:
+                return self.get("serviceaccount", "default", "default") is not None
+            except CommandError:
+                return False
+
+        wait_for(exists, "the default service account", deadline_seconds, poll_seconds_max=0.2)
+
+
+def condition_of(found: Object, condition_type: str) -> dict[str, Any]:
+    """The status condition of a type; an empty one if the object has none."""
+    for condition in found.get("status", {}).get("conditions", []):
+        if condition["type"] == condition_type:
+            return dict(condition)
+    return {}
+
+
+def _in(namespace: str | None) -> tuple[str, ...]:
+    return (f"--namespace={namespace}",) if namespace else ()
+
+
+def _as_yaml(document: str | Path | Object | Iterable[Object]) -> str:
+    if isinstance(document, str):
+        return document
+    if isinstance(document, Path):
+        return document.read_text()
+    if isinstance(document, Mapping):
+        return yaml.safe_dump(dict(document))
+    return yaml.safe_dump_all([dict(item) for item in document])

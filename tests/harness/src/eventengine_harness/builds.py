@@ -1,0 +1,137 @@
+"""Building the real components from source or registries, into the user's cache.
+
+Each function returns the path of a finished build and makes it first if the
+cache has none for the present inputs (module files and checksums, flags, tool
+versions). The Go modules lie in tests/cluster/builds/, one per program family
+because their dependencies clash; Kafka's jars come by the pom in
+tests/kafka/broker/. go.sum and Maven's checksums vouch for what is fetched.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from eventengine_harness import debian_packages
+from eventengine_harness.caching import cached, key_of
+from eventengine_harness.exceptions import CommandError, HarnessError
+from eventengine_harness.locations import BUILDS, TESTS
+from eventengine_harness.running import run, run_showing_progress
+
+KUBERNETES_PROGRAMS = (
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+)
+HELM_MODULES = {4: ("helm", "helm.sh/helm/v4/cmd/helm"), 3: ("helm3", "helm.sh/helm/v3/cmd/helm")}
+PAUSE_SOURCE = Path(__file__).resolve().parent / "programs" / "pause.c"
+BROKER_POM = TESTS / "kafka" / "broker" / "pom.xml"
+STATIC_LINK_FLAGS = ("-static", "-O2", "-Wall", "-Werror")
+
+
+def kubernetes() -> Path:
+    """The folder of the six Kubernetes programs (about ten minutes the first time)."""
+    version = _required_version(BUILDS / "kubernetes" / "go.mod", "k8s.io/kubernetes")
+    major, minor, _ = version.removeprefix("v").split(".", 2)
+    stamp = "k8s.io/component-base/version"
+    link_flags = (
+        f"-s -w -X {stamp}.gitVersion={version} "
+        f"-X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
+    )
+    packages = [f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES_PROGRAMS]
+    return _go_programs(f"Kubernetes {version}", "kubernetes", packages, link_flags)
+
+
+def helm(major: int = 4) -> Path:
+    """The helm program of a major version."""
+    folder, package = HELM_MODULES[major]
+    return _go_programs(f"helm {major}", folder, [package], "-s -w") / "helm"
+
+
+def pause() -> Path:
+    """The static program that does nothing but hold namespaces open."""
+    debian_packages.ensure_installed(("gcc", "libc6-dev"))
+    compiler = run(["gcc", "-dumpfullversion"]).strip()
+    words = [*STATIC_LINK_FLAGS, compiler, platform.machine()]
+
+    def build(folder: Path) -> None:
+        run(["gcc", *STATIC_LINK_FLAGS, "-s", "-o", folder / "pause", PAUSE_SOURCE])
+
+    return cached("pause", key_of(files=[PAUSE_SOURCE], words=words), build) / "pause"
+
+
+def kafka() -> Path:
+    """The folder of the jars of an Apache Kafka broker and its command-line classes."""
+
+    def build(folder: Path) -> None:
+        debian_packages.ensure_installed(debian_packages.KAFKA)
+        run_showing_progress(
+            [
+                *("mvn", "--batch-mode", "--quiet", "--file", BROKER_POM),
+                "dependency:copy-dependencies",
+                f"-DoutputDirectory={folder}",
+            ],
+            "fetching Apache Kafka's jars",
+        )
+
+    return cached("kafka", key_of(files=[BROKER_POM], words=["jars"]), build)
+
+
+def everything() -> dict[str, Path]:
+    """Build all of it, one after the other; returns the paths by name."""
+    return {
+        "kubernetes": kubernetes(),
+        "helm": helm(4),
+        "helm3": helm(3),
+        "pause": pause(),
+        "kafka": kafka(),
+    }
+
+
+def _required_version(module_file: Path, module: str) -> str:
+    for line in module_file.read_text().splitlines():
+        words = line.removeprefix("require").split()
+        if len(words) >= 2 and words[0] == module:
+            return words[1]
+    raise HarnessError(f"{module_file} requires no {module}")
+
+
+def _go_programs(title: str, module: str, packages: Sequence[str], link_flags: str) -> Path:
+    """Build the programs of one module; each is named like the last part of its package."""
+    folder = BUILDS / module
+    files = [path for path in folder.iterdir() if path.name in {"go.mod", "go.sum", "tools.go"}]
+    go = _go()
+    words = [run([go, "version"], folder=folder), link_flags, *packages]
+
+    def build(destination: Path) -> None:
+        debian_packages.ensure_installed(debian_packages.GO)
+        run_showing_progress(
+            [
+                *("nice", "-n", "5", go, "build", "-trimpath", "-mod=readonly", "-buildvcs=false"),
+                *("-ldflags", link_flags, "-o", f"{destination}/", *packages),
+            ],
+            f"building {title}",
+            environment={"CGO_ENABLED": "1"},
+            folder=folder,
+        )
+
+    return cached(module, key_of(files=files, folder=folder, words=words), build)
+
+
+def _go() -> str:
+    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if found is None:
+        raise HarnessError(
+            "Go is missing (1.26 or newer): install it from https://go.dev/dl/ "
+            "and put its bin folder on PATH"
+        )
+    try:
+        run([found, "version"])
+    except CommandError as error:
+        raise HarnessError(f"Go at {found} does not run: {error}") from error
+    return found

@@ -1,0 +1,114 @@
+"""The command line: `python -m eventengine_harness ...`.
+
+`up` brings a thing up and returns, leaving it in the background; `down` ends it.
+A second `up` while it runs is an error that says so. When `up` itself is
+interrupted, everything started so far is removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from eventengine_harness import builds
+from eventengine_harness.control_planes import LOOPBACK_INSTANCE, LoopbackControlPlane
+from eventengine_harness.exceptions import HarnessError
+from eventengine_harness.ledgers import Instance, instances, sweep_abandoned
+from eventengine_harness.running import say
+
+BUILDS: dict[str, Callable[[], object]] = {
+    "kubernetes": builds.kubernetes,
+    "helm": builds.helm,
+    "helm3": lambda: builds.helm(3),
+    "pause": builds.pause,
+    "kafka": builds.kafka,
+    "all": builds.everything,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    signal.signal(signal.SIGTERM, _leave)
+    options = _parser().parse_args(arguments)
+    try:
+        options.act(options)
+    except HarnessError as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted; everything started so far was removed")
+        return 130
+    return 0
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    # Raised in the main thread, so that every `with` and `finally` on the way out runs.
+    sys.exit(128 + number)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m eventengine_harness",
+        description="Build and run the real components that tests and demo use.",
+    )
+    things = parser.add_subparsers(required=True, metavar="THING")
+
+    build = things.add_parser("build", help="build a component into the user's cache")
+    build.add_argument("target", choices=sorted(BUILDS))
+    build.set_defaults(act=_build)
+
+    plane = things.add_parser("control-plane", help="a control plane on loopback, without a node")
+    actions = plane.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("up", help="start it in the background").set_defaults(act=_control_plane_up)
+    _add_down(actions, LOOPBACK_INSTANCE)
+
+    status = things.add_parser("status", help="what runs on this machine")
+    status.set_defaults(act=_status)
+    sweep = things.add_parser("sweep", help="remove what killed runs left behind")
+    sweep.set_defaults(act=lambda _options: sweep_abandoned())
+    return parser
+
+
+def _add_down(actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str) -> None:
+    down = actions.add_parser("down", help="end it and remove everything it made")
+    down.set_defaults(act=_down, instance=name)
+
+
+def _build(options: argparse.Namespace) -> None:
+    built = BUILDS[options.target]()
+    for path in built.values() if isinstance(built, dict) else [built]:
+        print(path)
+
+
+def _control_plane_up(_options: argparse.Namespace) -> None:
+    started = time.monotonic()
+    plane = LoopbackControlPlane(LOOPBACK_INSTANCE)
+    plane.up()
+    kubeconfig = plane.kubeconfig
+    plane.detach()
+    say(f"the control plane is up after {time.monotonic() - started:.1f} s")
+    print(f"export KUBECONFIG={kubeconfig}")
+
+
+def _down(options: argparse.Namespace) -> None:
+    started = time.monotonic()
+    instance = Instance.take_over(options.instance)
+    if instance is None:
+        say(f"{options.instance} is not up")
+        return
+    instance.end()
+    say(f"{options.instance} is down after {time.monotonic() - started:.1f} s")
+
+
+def _status(_options: argparse.Namespace) -> None:
+    found = list(instances())
+    for ledger in found:
+        alive = sum(process.is_alive() for process in ledger.identities())
+        state = "in the background" if ledger.detached else f"owned by process {ledger.owner_pid}"
+        print(f"{ledger.name}: {state}, {alive} processes alive, files in {ledger.folder}")
+    if not found:
+        print("nothing is up")
