@@ -140,9 +140,7 @@ def test_the_autoscaler_runs_and_says_which_metric_it_can_not_read(
         },
     }
     access.apply(autoscaler, namespace=namespace)
-    found = access.wait_for_condition(
-        "hpa", "sleeper", "ScalingActive", status="False", namespace=namespace
-    )
+    found = access.wait_for_condition("hpa", "sleeper", "ScalingActive", status="False", namespace=namespace)
     assert condition_of(found, "AbleToScale")["status"] == "True"
     assert condition_of(found, "ScalingActive")["reason"] == "FailedGetExternalMetric"
     assert "nobody_serves_this" in condition_of(found, "ScalingActive")["message"]

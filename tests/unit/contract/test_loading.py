@@ -72,7 +72,10 @@ def test_both_spellings_of_a_key_mean_the_same() -> None:
         ("arena: {}\narena: {}", "line 2, column 1: the key 'arena' is given twice"),
         ("program: {serviceTime: 3x}", "program.serviceTime: '3x' is no duration"),
         ("sources: [{name: a, type: kafka}]", "sources[0]: a source of type kafka needs the section `kafka`"),
-        ("sources: [{name: a, type: tcp, tcp: {}}]", "sources[0].tcp: name a tokenFile, or say `insecure: true`"),
+        (
+            "sources: [{name: a, type: tcp, tcp: {}}]",
+            "sources[0].tcp: name a tokenFile, or say `insecure: true`",
+        ),
         (KAFKA % ", properties: {group.id: x}", "the property `group.id` is the engine's own to set"),
         ("sources: [{name: A!, type: kafka}]", "sources[0].name:"),
         ("[1", "line 1, column 3"),

@@ -29,7 +29,15 @@ def test_a_printed_duration_reads_back_as_itself(nanoseconds: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "millis"),
-    [("500", 500_000), ("250m", 250), ("0.8", 800), ("2Gi", 2**31 * 1000), ("1k", 1_000_000), (1, 1000), ("0.0001", 1)],
+    [
+        ("500", 500_000),
+        ("250m", 250),
+        ("0.8", 800),
+        ("2Gi", 2**31 * 1000),
+        ("1k", 1_000_000),
+        (1, 1000),
+        ("0.0001", 1),
+    ],
 )
 def test_a_quantity_is_read_in_thousandths_rounded_up(text: object, millis: int) -> None:
     assert parse_quantity_millis(text) == millis

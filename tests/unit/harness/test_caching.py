@@ -42,8 +42,7 @@ def test_the_key_depends_on_content_name_mode_and_words(tmp_path: Path) -> None:
 def test_the_key_is_the_same_in_another_clone(tmp_path: Path) -> None:
     clones = [tmp_path / "one", tmp_path / "two"]
     keys = {
-        key_of(files=[write(clone / "m" / "go.mod", "module x")], folder=clone, words=[])
-        for clone in clones
+        key_of(files=[write(clone / "m" / "go.mod", "module x")], folder=clone, words=[]) for clone in clones
     }
     assert len(keys) == 1
 

@@ -34,9 +34,7 @@ def subject(certificate: x509.Certificate) -> dict[str, str]:
     return {names[part.oid]: str(part.value) for part in certificate.subject}
 
 
-def test_it_holds_server_authority_and_client(
-    made: ControlPlaneCertificates, tmp_path: Path
-) -> None:
+def test_it_holds_server_authority_and_client(made: ControlPlaneCertificates, tmp_path: Path) -> None:
     path = kubeconfigs.write(
         tmp_path / "config", "https://10.99.0.1:6443", made.authority.certificate, made.admin
     )
@@ -53,12 +51,8 @@ def test_it_holds_server_authority_and_client(
     assert content["current-context"] == content["contexts"][0]["name"]
 
 
-def test_only_its_owner_can_read_it_and_the_keys(
-    made: ControlPlaneCertificates, tmp_path: Path
-) -> None:
-    path = kubeconfigs.write(
-        tmp_path / "config", "https://x", made.authority.certificate, made.admin
-    )
+def test_only_its_owner_can_read_it_and_the_keys(made: ControlPlaneCertificates, tmp_path: Path) -> None:
+    path = kubeconfigs.write(tmp_path / "config", "https://x", made.authority.certificate, made.admin)
     for secret in (path, made.admin.key, made.authority.key, made.service_account.key):
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600
 
@@ -66,12 +60,8 @@ def test_only_its_owner_can_read_it_and_the_keys(
 def test_the_api_server_is_known_by_every_name_it_is_called(
     made: ControlPlaneCertificates,
 ) -> None:
-    names = load(made.api_server.certificate).extensions.get_extension_for_class(
-        x509.SubjectAlternativeName
-    )
-    assert {"kubernetes.default.svc", "localhost"} <= set(
-        names.value.get_values_for_type(x509.DNSName)
-    )
+    names = load(made.api_server.certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert {"kubernetes.default.svc", "localhost"} <= set(names.value.get_values_for_type(x509.DNSName))
     assert ipaddress.ip_address("10.96.0.1") in names.value.get_values_for_type(x509.IPAddress)
 
 

@@ -35,9 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start_owner(kind: str) -> tuple[subprocess.Popen[str], str]:
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER_PROGRAM, kind], stdout=subprocess.PIPE, text=True
-    )
+    owner = subprocess.Popen([sys.executable, "-c", OWNER_PROGRAM, kind], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     return owner, owner.stdout.readline().strip()
 
@@ -130,8 +128,10 @@ def test_a_killed_owner_is_cleaned_up_by_its_warden() -> None:
 def test_an_unrecorded_process_is_found_by_its_marker() -> None:
     instance = Instance.create("thing")
     ledger = instance.ledger
-    Launcher(ledger.marker, ledger.folder / "logs", ledger).launch("sleeper", ["sleep", "300"])
+    launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
+    component = launcher.launch("sleeper", ["sleep", "300"])
     ledger.processes.clear()
     ledger.write()
     instance.end()
+    assert component.wrapper.wait() == -9
     assert find_marked(ledger.marker) == []

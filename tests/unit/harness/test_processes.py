@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,10 +24,10 @@ class Recorder:
     """Keeps what a launcher reports."""
 
     def __init__(self) -> None:
-        self.names: list[str] = []
+        self.names: dict[str, ProcessIdentity] = {}
 
     def record_process(self, name: str, identity: ProcessIdentity) -> None:
-        self.names.append(name)
+        self.names[name] = identity
 
 
 @pytest.fixture
@@ -71,8 +70,8 @@ def test_a_reused_pid_is_not_signalled() -> None:
 
 
 def test_a_stubborn_process_is_killed_after_its_grace() -> None:
-    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+    command = ["sh", "-c", "trap '' TERM; echo on; while true; do sleep 1; done"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"on\n"
         identity = ProcessIdentity.of(process.pid)
@@ -97,7 +96,7 @@ def test_a_component_is_recorded_and_logs_to_its_own_file(launcher: Launcher) ->
     component = launcher.launch("talker", ["sh", "-c", "echo hello; exec sleep 60"])
     component.wait_ready(lambda: "hello" in tail_of(component.log), "talker", 5)
     assert isinstance(launcher.recorder, Recorder)
-    assert launcher.recorder.names == ["talker"]
+    assert launcher.recorder.names == {"talker": component.identity}
     component.stop()
     assert not component.is_running()
 

@@ -70,9 +70,7 @@ class KubernetesAccess:
             timeout_seconds=timeout_seconds,
         )
 
-    def apply(
-        self, *documents: str | Path | Object | Iterable[Object], namespace: str | None = None
-    ) -> str:
+    def apply(self, *documents: str | Path | Object | Iterable[Object], namespace: str | None = None) -> str:
         """Apply manifests on the server's side: YAML text, a file's path, or objects."""
         text = "\n---\n".join(_as_yaml(document) for document in documents)
         return self.kubectl(
@@ -81,9 +79,7 @@ class KubernetesAccess:
             stdin=text,
         )
 
-    def delete(
-        self, kind: str, name: str, namespace: str | None = None, *, wait: bool = True
-    ) -> None:
+    def delete(self, kind: str, name: str, namespace: str | None = None, *, wait: bool = True) -> None:
         """Delete an object; it is no error if there is none."""
         self.kubectl(
             *("delete", kind, name, "--ignore-not-found", f"--wait={str(wait).lower()}"),

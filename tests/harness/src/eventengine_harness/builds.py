@@ -40,8 +40,7 @@ def kubernetes() -> Path:
     major, minor, _ = version.removeprefix("v").split(".", 2)
     stamp = "k8s.io/component-base/version"
     link_flags = (
-        f"-s -w -X {stamp}.gitVersion={version} "
-        f"-X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
+        f"-s -w -X {stamp}.gitVersion={version} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
     )
     packages = [f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES_PROGRAMS]
     return _go_programs(f"Kubernetes {version}", "kubernetes", packages, link_flags)
@@ -127,8 +126,7 @@ def _go() -> str:
     found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if found is None:
         raise HarnessError(
-            "Go is missing (1.26 or newer): install it from https://go.dev/dl/ "
-            "and put its bin folder on PATH"
+            "Go is missing (1.26 or newer): install it from https://go.dev/dl/ and put its bin folder on PATH"
         )
     try:
         run([found, "version"])

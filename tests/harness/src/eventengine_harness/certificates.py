@@ -49,9 +49,7 @@ class Authority:
             _builder(subject, subject, key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs=True), critical=True)
-            .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
         return cls(certificate, key, _write(folder, name, certificate, key))
@@ -119,9 +117,7 @@ def create(
     return ControlPlaneCertificates(
         authority=cluster.files,
         front_proxy_authority=front_proxy.files,
-        front_proxy_client=front_proxy.issue(
-            folder, "front-proxy-client", common_name="front-proxy-client"
-        ),
+        front_proxy_client=front_proxy.issue(folder, "front-proxy-client", common_name="front-proxy-client"),
         api_server=cluster.issue(
             folder, "apiserver", common_name="kube-apiserver", hosts=dict.fromkeys(names)
         ),

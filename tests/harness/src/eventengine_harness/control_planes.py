@@ -155,9 +155,7 @@ class ControlPlane:
         url = f"http://{LOOPBACK}:{self.endpoints.etcd}/health"
         program = f"import urllib.request; urllib.request.urlopen({url!r}, timeout=2).read()"
         question = self.launcher.command([sys.executable, "-I", "-S", "-c", program])
-        self.components["etcd"].wait_ready(
-            lambda: succeeds(question), "etcd", COMPONENT_DEADLINE_SECONDS
-        )
+        self.components["etcd"].wait_ready(lambda: succeeds(question), "etcd", COMPONENT_DEADLINE_SECONDS)
 
     def start_api_server(self) -> None:
         """Start the API server and wait until it says that it is ready."""
@@ -191,9 +189,7 @@ class ControlPlane:
             # A loopback address is no endpoint that the `kubernetes` Service could have.
             f"--endpoint-reconciler-type={'lease' if self.has_node else 'none'}",
         ]
-        api_server = self.launcher.launch(
-            "kube-apiserver", [self.programs / "kube-apiserver", *flags]
-        )
+        api_server = self.launcher.launch("kube-apiserver", [self.programs / "kube-apiserver", *flags])
         self.components["kube-apiserver"] = api_server
         context = ssl.create_default_context(cafile=str(files.authority.certificate))
         context.load_cert_chain(files.admin.certificate, files.admin.key)
@@ -311,9 +307,7 @@ class LoopbackControlPlane:
             self._warden = Warden(self._name)
             ledger = self._instance.ledger
             launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
-            self._control_plane = ControlPlane(
-                ledger.folder, launcher, programs, Endpoints.on_loopback()
-            )
+            self._control_plane = ControlPlane(ledger.folder, launcher, programs, Endpoints.on_loopback())
             self._control_plane.start()
             self._access = KubernetesAccess(self._control_plane.kubeconfig, programs / "kubectl")
             self._access.wait_until_usable()

@@ -153,8 +153,7 @@ class Instance:
             former = Ledger.read(run_folder() / name)
             if former is not None and former.detached and former.boot == boot_id():
                 raise InUseError(
-                    f"{name} is up in the background; end it with "
-                    f"`python -m eventengine_harness {name} down`"
+                    f"{name} is up in the background; end it with `python -m eventengine_harness {name} down`"
                 )
             if former is not None:
                 sweep(former)
@@ -263,9 +262,7 @@ def sweep(ledger: Ledger) -> None:
     leftovers: list[str] = []
     leftovers += _end_all_processes(ledger)
     leftovers += [message for path in ledger.cgroups for message in _remove_cgroup(Path(path))]
-    leftovers += [
-        message for name in ledger.interfaces for message in _remove_interface(name, ledger)
-    ]
+    leftovers += [message for name in ledger.interfaces for message in _remove_interface(name, ledger)]
     leftovers += _unmount_below(ledger.folder)
     if ledger.boot == boot_id():
         _restore_settings(ledger.settings)
@@ -287,9 +284,7 @@ def _end_all_processes(ledger: Ledger) -> list[str]:
     for _ in range(SWEEP_ROUNDS_MAX):
         # A killed process may have forked while the list was made; hence the rounds.
         targets = {*ledger.identities(), *find_marked(ledger.marker)}
-        alive = [
-            process for process in targets if process.pid != os.getpid() and process.is_alive()
-        ]
+        alive = [process for process in targets if process.pid != os.getpid() and process.is_alive()]
         if not alive:
             return []
         survivors = end_processes(alive, grace_seconds=0)
@@ -332,9 +327,7 @@ def _remove_interface(name: str, ledger: Ledger) -> list[str]:
         run(["ip", "link", "delete", name])
     except CommandError as error:
         # Its peer's namespace may have taken it along a moment ago.
-        return (
-            [] if not Path(f"/sys/class/net/{name}").exists() else [f"interface {name} ({error})"]
-        )
+        return [] if not Path(f"/sys/class/net/{name}").exists() else [f"interface {name} ({error})"]
     return []
 
 

@@ -169,9 +169,7 @@ class ComponentProcess:
     def check(self) -> None:
         """Raise a ComponentError with the end of the log if the component has died."""
         if not self.is_running():
-            raise ComponentError(
-                f"{self.name} has ended; the end of {self.log}:\n{tail_of(self.log)}"
-            )
+            raise ComponentError(f"{self.name} has ended; the end of {self.log}:\n{tail_of(self.log)}")
 
     def signal(self, number: signal.Signals) -> bool:
         """Send a signal to the component; False if it is gone."""
