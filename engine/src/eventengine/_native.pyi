@@ -5,6 +5,9 @@ from typing import TypedDict, final
 # A configuration or plan that can't be used; `args` are (path, message).
 class ConfigurationError(ValueError): ...
 
+# The native module can't do what was asked; the message says why.
+class EngineError(RuntimeError): ...
+
 class BuildInfo(TypedDict):
     profile: str
     version: str

@@ -35,7 +35,11 @@ fn raise(error: Error) -> PyErr {
 }
 
 fn duration(seconds: f64) -> Duration {
-    if seconds.is_nan() { Duration::ZERO } else { Duration::from_secs_f64(seconds.clamp(0.0, WAIT_SECONDS_MAX)) }
+    if seconds.is_nan() {
+        Duration::ZERO
+    } else {
+        Duration::from_secs_f64(seconds.clamp(0.0, WAIT_SECONDS_MAX))
+    }
 }
 
 fn poisoned() -> PyErr {
@@ -94,10 +98,10 @@ impl Engine {
     }
 }
 
-/// An open-loop load: a plan is started with construction and runs on threads of its own.
-#[pyclass(module = "eventengine._native")]
+/// An open-loop load: one run of a plan, on threads of its own.
+#[pyclass(module = "eventengine._native", frozen)]
 struct LoadGenerator {
-    inner: Mutex<load::LoadGenerator>,
+    inner: load::LoadGenerator,
 }
 
 #[pymethods]
@@ -105,33 +109,33 @@ impl LoadGenerator {
     #[new]
     fn new(py: Python<'_>, plan_json: &str) -> PyResult<Self> {
         let inner = py.detach(|| load::LoadGenerator::new(plan_json)).map_err(raise)?;
-        Ok(LoadGenerator { inner: Mutex::new(inner) })
+        Ok(LoadGenerator { inner })
     }
 
-    /// What was sent so far, as JSON.
+    /// Connects to the target and begins with the schedule.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.inner.start()).map_err(raise)
+    }
+
+    /// The counts so far, as JSON.
     fn progress<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let text = py.detach(|| self.inner.lock().map(|inner| inner.progress()).map_err(|_| poisoned()))?;
+        let text = py.detach(|| self.inner.progress()).map_err(raise)?;
         Ok(PyBytes::new(py, text.as_bytes()))
     }
 
-    /// Waits for the end of the plan. False if it goes on after `timeout_seconds`.
+    /// Waits for the end of the run. False if it goes on after `timeout_seconds`.
     fn wait(&self, py: Python<'_>, timeout_seconds: f64) -> PyResult<bool> {
-        py.detach(|| {
-            self.inner.lock().map(|mut inner| inner.wait(duration(timeout_seconds))).map_err(|_| poisoned())
-        })
+        py.detach(|| self.inner.wait(duration(timeout_seconds))).map_err(raise)
     }
 
-    /// Ends the load early; what was sent is flushed.
-    fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.inner.lock().map(|mut inner| inner.stop()).map_err(|_| poisoned()))
+    /// Ends the schedule early; what was sent is waited for.
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.inner.stop());
     }
 
-    /// The report of a load that ended, as JSON.
+    /// The report of a run that has ended, as JSON.
     fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let text = py.detach(|| match self.inner.lock() {
-            Ok(mut inner) => inner.result().map_err(raise),
-            Err(_) => Err(poisoned()),
-        })?;
+        let text = py.detach(|| self.inner.result()).map_err(raise)?;
         Ok(PyBytes::new(py, text.as_bytes()))
     }
 }

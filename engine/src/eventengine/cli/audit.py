@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import queue
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,10 @@ open, at most so long. Exit status 1: not exact."""
 
 KINDS: Final = ("missing", "duplicates", "extra", "out_of_order", "unreadable")
 POLL_SECONDS: Final = 0.2
+
+
+class AuditFailedError(RuntimeError):
+    """The audit could not be made, so there is no verdict."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -133,7 +138,11 @@ def build_plan(options: argparse.Namespace) -> AuditPlan:
 def execute(options: argparse.Namespace) -> int:
     """Audit and show the report."""
     plan = build_plan(options)
-    content = run_audit(json.dumps(plan.to_native()))
+    try:
+        content = run_audit(json.dumps(plan.to_native()))
+    except AuditFailedError as error:
+        print(f"eventengine: {error}", file=sys.stderr)
+        return EXIT_FAILED
     if options.report is not None:
         arguments.write_result(options.report, content)
     report = json.loads(content)
@@ -145,7 +154,7 @@ def run_audit(plan_json: str) -> bytes:
     """Run the native audit in a thread of its own, so that Ctrl-C ends the command at once.
 
     Raises:
-        UsageError: the plan can't be carried out, such as a topic that doesn't exist.
+        AuditFailedError: the topic can't be read, or doesn't exist.
     """
     native = load_module()
     outcomes: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
@@ -164,8 +173,8 @@ def run_audit(plan_json: str) -> bytes:
             continue
         if isinstance(outcome, native.ConfigurationError):
             raise arguments.configuration_error("audit", outcome)
-        if isinstance(outcome, RuntimeError):
-            raise UsageError(f"audit: {outcome}")
+        if isinstance(outcome, native.EngineError):
+            raise AuditFailedError(f"audit: {outcome}")
         if isinstance(outcome, Exception):
             raise outcome
         return outcome

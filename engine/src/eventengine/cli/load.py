@@ -262,17 +262,17 @@ def execute(options: argparse.Namespace) -> int:
         raise arguments.configuration_error("load", error) from None
     try:
         generator.start()
-    except RuntimeError as error:
+        drive(generator, None if options.quiet else sys.stderr)
+        content = generator.result()
+    except native.EngineError as error:
         print(f"eventengine: load: {error}", file=sys.stderr)
         return EXIT_FAILED
-    drive(generator, None if options.quiet else sys.stderr)
-    content = generator.result()
     if options.result is not None:
         arguments.write_result(options.result, content)
     result = json.loads(content)
     print(render_result(result))
     if result["unacknowledged"] or result["errors"]:
-        first = f"; first error: {result['first_error']}" if result["first_error"] else ""
+        first = f"; the first trouble: {result['first_error']}" if result["first_error"] else ""
         print(
             f"eventengine: load: {result['unacknowledged']} events were not acknowledged{first}",
             file=sys.stderr,
