@@ -1,0 +1,64 @@
+"""`python -m eventengine_harness.demo [--cluster local|current]`: tell the story, print the summary.
+
+Exit status 0: everything was shown. 1: something was not, and it is named. 2: the stage can't be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from .local_stage import local_stage
+from .stages import StageError, current_stage
+from .story import Story
+
+
+def say(line: str) -> None:
+    """Print at once, also into a pipe."""
+    print(line, flush=True)
+
+
+def main() -> int:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(
+        prog="make demo",
+        description="The main job on a real Kubernetes and a real Kafka: install, pin, scale on lag, prove it.",
+        epilog="CLUSTER=current: KAFKA_BOOTSTRAP, IMAGE_REGISTRY and IMAGE_TAG say where Kafka and the images are.",
+    )
+    parser.add_argument(
+        "--cluster",
+        choices=("local", "current"),
+        default="local",
+        help="make a cluster on this machine, or use that of the kubeconfig (default local)",
+    )
+    options = parser.parse_args()
+    started = time.monotonic()
+    try:
+        with local_stage(say) if options.cluster == "local" else current_stage() as stage:
+            say(f"The stage is set after {time.monotonic() - started:.0f} s\n")
+            story = Story(stage, say)
+            try:
+                summary = story.tell()
+            finally:
+                if options.cluster == "current":
+                    story.remove()
+    except StageError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    except TimeoutError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted; everything it started has been ended", file=sys.stderr)
+        return 130
+    say("")
+    for line in summary.lines():
+        say(line)
+    for fault in summary.faults():
+        say(f"  NOT SHOWN: {fault}")
+    return 1 if summary.faults() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
