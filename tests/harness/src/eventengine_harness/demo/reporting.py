@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ HEADER: Final = (
     "  -----  -----------  ------------  ---------  -----  -------  -----  ------------",
 )
 BAR_WIDTH: Final = 24
+LOAD_OVER_CAPACITY_MIN: Final = 1.5
 
 
 def table_line(seen: Observation, lag_scale_events: int = 0) -> str:
@@ -73,74 +75,100 @@ def parse_cores(text: str) -> frozenset[int]:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """Everything that the demo claims. `holds` is whether all of it was shown."""
+class PinnedOutcome:
+    """What the phase with the exclusive core showed."""
 
-    pinning: PinningProof
-    pinned_audit: dict[str, Any]
-    capacity_events_per_second: float
-    capacity_bound: str
-    load_events_per_second: float
-    scaling: ScalingFigures
-    audit: dict[str, Any]
-    seconds: float
+    proof: PinningProof
+    audit: Mapping[str, Any]
 
     def faults(self) -> list[str]:
         """What was not shown, in words."""
-        faults = []
-        if not self.pinning.holds:
-            faults.append("the pinned pod did not show a core of its own")
-        if not self.scaling.scaled_up:
-            faults.append("no further pod became ready under the burst")
-        if not self.scaling.scaled_down:
-            faults.append("the pods did not scale in again")
-        if self.scaling.burst_to_drained_seconds is None:
-            faults.append("the lag did not drain")
-        if self.load_events_per_second < 1.5 * self.capacity_events_per_second:
-            faults.append("the load was below 1.5 times one pod's capacity")
-        faults += [
-            f"{name}: not every event was applied exactly once"
-            for name, audit in (("hunt", self.audit), ("hunt-pinned", self.pinned_audit))
-            if not audit["exact"]
-        ]
-        return faults
+        faults = [] if self.proof.holds else ["the pinned pod did not show a core of its own"]
+        return faults + _audit_faults("hunt-pinned", self.audit)
+
+
+@dataclass(frozen=True)
+class ScalingOutcome:
+    """What the phase with the burst showed."""
+
+    capacity_events_per_second: float
+    capacity_bound: str
+    load_events_per_second: float
+    figures: ScalingFigures
+    audit: Mapping[str, Any]
+
+    def faults(self) -> list[str]:
+        """What was not shown, in words."""
+        claims = {
+            "no further pod became ready under the burst": self.figures.scaled_up,
+            "the pods did not scale in again": self.figures.scaled_down,
+            "the lag did not drain": self.figures.burst_to_drained_seconds is not None,
+            "the load was below 1.5 times one pod's capacity": self.load_events_per_second
+            >= LOAD_OVER_CAPACITY_MIN * self.capacity_events_per_second,
+        }
+        return [fault for fault, shown in claims.items() if not shown] + _audit_faults("hunt", self.audit)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything that the demo claims."""
+
+    pinned: PinnedOutcome
+    scaling: ScalingOutcome
+    seconds: float
+
+    def faults(self) -> list[str]:
+        """What was not shown, in words; empty when all of it was."""
+        return self.pinned.faults() + self.scaling.faults()
 
     def lines(self) -> list[str]:
         """The summary as it is printed."""
-        pinning, scaling = self.pinning, self.scaling
-        return [
-            "Summary",
+        proof, scaling, figures = self.pinned.proof, self.scaling, self.scaling.figures
+        exclusive = "exclusive" if proof.snapshot_exclusive else "not exclusive"
+        ratio = scaling.load_events_per_second / scaling.capacity_events_per_second
+        rows = [
             (
-                f"  a core of its own   node {pinning.node}: the pinned pod runs on core {pinning.pinned_pod_cores}, "
-                f"a best-effort pod on {pinning.best_effort_pod_cores}; snapshot says {pinning.snapshot_cores}"
-                f"{' (exclusive)' if pinning.snapshot_exclusive else ' (not exclusive)'}, status {pinning.status_cores}"
-            ),
-            f"  one pod's capacity  {self.capacity_events_per_second:,.0f} events/s, set by {self.capacity_bound}",
-            (
-                f"  load                {self.load_events_per_second:,.0f} events/s, "
-                f"{self.load_events_per_second / self.capacity_events_per_second:.1f} times that"
-            ),
-            f"  highest lag         {scaling.lag_events_max:,} events",
-            (
-                f"  scale-out           {_seconds(scaling.burst_to_desired_seconds)} from burst to new desired count, "
-                f"{_seconds(scaling.burst_to_ready_seconds)} to the first new pod Ready, "
-                f"{scaling.replicas_ready_max} pods at the height"
+                "a core of its own",
+                f"on node {proof.node} the pinned pod runs on core {proof.pinned_pod_cores}, a best-effort pod on "
+                f"{proof.best_effort_pod_cores}",
             ),
             (
-                f"  drained             {_seconds(scaling.burst_to_drained_seconds)} after the burst began; "
-                f"back to {scaling.replicas_ready_last} pods at the end"
+                "",
+                f"its snapshot says {proof.snapshot_cores} ({exclusive}), the EventEngine's status {proof.status_cores}",
             ),
-            f"  exactly once        hunt: {_audit(self.audit)}",
-            f"                      hunt-pinned: {_audit(self.pinned_audit)}",
-            f"  took                {self.seconds:,.0f} s after set-up",
+            (
+                "one pod's capacity",
+                f"{scaling.capacity_events_per_second:,.0f} events/s, set by {scaling.capacity_bound}",
+            ),
+            ("load", f"{scaling.load_events_per_second:,.0f} events/s, {ratio:.1f} times that"),
+            ("highest lag", f"{figures.lag_events_max:,} events"),
+            (
+                "scale-out",
+                f"{_seconds(figures.burst_to_desired_seconds)} from burst to new desired count, "
+                f"{_seconds(figures.burst_to_ready_seconds)} to the first new pod Ready, "
+                f"{figures.replicas_ready_max} pods at the height",
+            ),
+            (
+                "drained",
+                f"{_seconds(figures.burst_to_drained_seconds)} after the burst began; "
+                f"{figures.replicas_ready_last} ready at the end",
+            ),
+            ("exactly once", f"hunt: {_audit(scaling.audit)}"),
+            ("", f"hunt-pinned: {_audit(self.pinned.audit)}"),
+            ("took", f"{self.seconds:,.0f} s after set-up"),
         ]
+        return ["Summary", *(f"  {name:<18}  {text}" for name, text in rows)]
+
+
+def _audit_faults(engine: str, audit: Mapping[str, Any]) -> list[str]:
+    return [] if audit["exact"] else [f"{engine}: not every event was applied exactly once"]
 
 
 def _seconds(value: float | None) -> str:
     return "never" if value is None else f"{value:.0f} s"
 
 
-def _audit(audit: dict[str, Any]) -> str:
+def _audit(audit: Mapping[str, Any]) -> str:
     return (
         f"{audit['unique']:,} of {audit['expected']:,} (producer, sequence) pairs in the output, "
         f"{audit['missing']['count']:,} missing, {audit['duplicates']['count']:,} twice, "

@@ -16,7 +16,7 @@ import yaml
 
 from . import jobs
 from .observing import EngineObserver, KubernetesReader, wait_for
-from .reporting import HEADER, PinningProof, Summary, table_line
+from .reporting import HEADER, PinnedOutcome, PinningProof, ScalingOutcome, Summary, table_line
 from .stages import Stage
 from .timelines import Observation, scaling_figures, sustained_rate
 
@@ -56,11 +56,11 @@ class Story:
         Raises:
             TimeoutError, StageError: a phase did not come to its end.
         """
-        self._install()
-        pinning, pinned_audit = self._pinned_phase()
-        return self._scaling_phase(pinning, pinned_audit)
+        self.install()
+        pinned = self.show_pinning()
+        return Summary(pinned, self.show_scaling(), self._elapsed())
 
-    def _install(self) -> None:
+    def install(self) -> None:
         self._say("Installing the chart: operator, adapter, CRD, permissions")
         images = self._stage.images
         settings = [
@@ -92,7 +92,8 @@ class Story:
 
     # --- an engine with a core of its own -------------------------------------------------
 
-    def _pinned_phase(self) -> tuple[PinningProof, dict[str, Any]]:
+    def show_pinning(self) -> PinnedOutcome:
+        """Apply hunt-pinned.yaml, send it events, and compare its cores with a neighbour's."""
         self._say(
             "\nkubectl apply -f examples/treasure-hunt/hunt-pinned.yaml: an engine with a core of its own"
         )
@@ -122,7 +123,7 @@ class Story:
         observer.close()
         audit = self._audit("audit-pinned", "hunt-pinned-standings", result)
         self._kubectl(["delete", "eventengine/hunt-pinned", "pod/neighbour", "--wait=true", "--timeout=60s"])
-        return proof, audit
+        return PinnedOutcome(proof, audit)
 
     def _pinning_proof(self, observer: EngineObserver) -> PinningProof:
         (pod, snapshot), *_ = wait_for(
@@ -149,7 +150,8 @@ class Story:
 
     # --- an engine that scales on its lag --------------------------------------------------
 
-    def _scaling_phase(self, pinning: PinningProof, pinned_audit: dict[str, Any]) -> Summary:
+    def show_scaling(self) -> ScalingOutcome:
+        """Apply hunt.yaml, bring a burst, and watch it grow, drain and shrink."""
         self._say(
             "\nkubectl apply -f examples/treasure-hunt/hunt.yaml: an engine that scales on its lag, 1 to 5 pods"
         )
@@ -185,15 +187,12 @@ class Story:
         result = self._finish_load(load)
         observer.close()
         audit = self._audit("audit", "hunt-standings", result, calibration_result)
-        return Summary(
-            pinning=pinning,
-            pinned_audit=pinned_audit,
+        return ScalingOutcome(
             capacity_events_per_second=capacity,
             capacity_bound="its declared service time per event (program.serviceTime: 2ms)",
             load_events_per_second=rate,
-            scaling=scaling_figures(observations, burst_at),
+            figures=scaling_figures(observations, burst_at),
             audit=audit,
-            seconds=self._elapsed(),
         )
 
     def _measure_capacity(self, observer: EngineObserver) -> float:
