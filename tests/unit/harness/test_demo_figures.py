@@ -35,9 +35,8 @@ EXACT = {
     "out_of_order": {"count": 0},
 }
 PROOF = PinningProof("node-1", "1", "0", "1", snapshot_exclusive=True, status_cores="1")
-SUMMARY = Summary(
-    PROOF, EXACT, 500.0, "a declared service time", 1100.0, scaling_figures(STORY, 3.0), EXACT, 200.0
-)
+PINNED = PinnedOutcome(PROOF, EXACT)
+SCALING = ScalingOutcome(500.0, "a declared service time", 1100.0, scaling_figures(STORY, 3.0), EXACT)
 
 
 def test_times_count_from_the_burst() -> None:

@@ -30,9 +30,17 @@ class Images:
 class Stage(Protocol):
     """A cluster to play on."""
 
-    kubeconfig: Path | None
-    kafka_address: str
-    images: Images
+    @property
+    def kubeconfig(self) -> Path | None:
+        """The kubeconfig, or None for the current one."""
+
+    @property
+    def kafka_address(self) -> str:
+        """host:port of Kafka, as pods see it."""
+
+    @property
+    def images(self) -> Images:
+        """Images that the nodes can run."""
 
     def kubectl(self, arguments: Sequence[str], text: str | None = None) -> str:
         """Run kubectl and return what it printed."""
