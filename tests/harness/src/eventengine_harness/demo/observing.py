@@ -31,7 +31,8 @@ class KubernetesReader:
     """GETs through the API server with the rights of a kubeconfig."""
 
     def __init__(self, kubeconfig: Path | None) -> None:
-        self._client: Any = config.new_client_from_config(config_file=str(kubeconfig) if kubeconfig else None)
+        make_client: Any = config.new_client_from_config
+        self._client = make_client(config_file=str(kubeconfig) if kubeconfig else None)
         self._client.configuration.retries = False
 
     def get(self, path: str, **query: str) -> Any | None:

@@ -134,7 +134,7 @@ class Summary:
             ),
             (
                 "",
-                f"its snapshot says {proof.snapshot_cores} ({exclusive}), the EventEngine's status {proof.status_cores}",
+                f"snapshot: {proof.snapshot_cores} ({exclusive}), status: {proof.status_cores}",
             ),
             (
                 "one pod's capacity",
