@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+MIRROR = "nexus" + ".example.com"
 LONG_FUNCTION = "def long() -> None:\n" + "    pass\n" * 80
 
 
@@ -52,8 +53,8 @@ SHADOWS = "shadows the standard library's `operator`; move it to operator/src or
             "pip.conf:1: names a registry's host (py" + "pi.org); leave it to the client's settings",
         ),
         (
-            {"settings.xml": "\n<url>https://nexus" + ".example.com/maven</url>\n"},
-            "settings.xml:2: names a registry's host (nexus.example.com); leave it to the client's settings",
+            {"settings.xml": f"\n<url>https://{MIRROR}/maven</url>\n"},
+            f"settings.xml:2: names a registry's host ({MIRROR}); leave it to the client's settings",
         ),
         (
             {"a.rs": "// TO" + "DO: later\n"},

@@ -19,21 +19,20 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import os
 import platform
 import shutil
-import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[4]
+from eventengine_harness.caching import cached, key_of
+from eventengine_harness.locations import REPOSITORY
+from eventengine_harness.running import run, say
+
 PARTS: Final = ("operator", "adapter", "engine")
 COMMAND_SECONDS_MAX: Final = 900
 NATIVE_BUILD_SECONDS_MAX: Final = 3600
-CACHE_ENTRIES_MAX: Final = 12
 ARCHIVE_TIME: Final = (2020, 2, 2, 0, 0, 0)
 """Time stamp of every file in a wheel that is packed here: equal sources give equal bytes."""
 
@@ -50,13 +49,13 @@ def prepare_context(part: str, context: Path) -> str:
         shutil.copy2(wheel, wheels)
     (pip,) = _downloaded("build").glob("pip-*.whl")
     shutil.copy2(pip, wheels)
-    _build_wheel(ROOT / "contract", wheels)
+    _build_wheel(REPOSITORY / "contract", wheels)
     if part == "engine":
-        repack_engine_wheel(_native_wheel(), ROOT / "engine" / "src", wheels)
+        repack_engine_wheel(_native_wheel(), REPOSITORY / "engine" / "src", wheels)
     else:
-        _build_wheel(ROOT / part, wheels)
-    shutil.copyfile(ROOT / "requirements" / f"{part}.txt", requirements / f"{part}.txt")
-    shutil.copyfile(ROOT / part / "Dockerfile", context / "Dockerfile")
+        _build_wheel(REPOSITORY / part, wheels)
+    shutil.copyfile(REPOSITORY / "requirements" / f"{part}.txt", requirements / f"{part}.txt")
+    shutil.copyfile(REPOSITORY / part / "Dockerfile", context / "Dockerfile")
     return context_digest(context)
 
 
@@ -71,29 +70,15 @@ def context_digest(context: Path) -> str:
 
 def _downloaded(part: str) -> Path:
     """The cache folder with the wheels that `requirements/<part>.txt` locks, hashes checked."""
-    lock_file = ROOT / "requirements" / f"{part}.txt"
-    interpreter = f"{sys.implementation.cache_tag}-{platform.machine()}-{platform.libc_ver()[1]}"
-    key = hashlib.sha256(lock_file.read_bytes() + interpreter.encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eventengine" / "wheels"
-    entry = cache / key
-    if entry.exists():
-        os.utime(entry)
-        return entry
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="downloading-") as scratch:
-        target = Path(scratch) / "wheels"
-        arguments = ["--require-hashes", "--only-binary", ":all:", "--dest", str(target)]
+    lock_file = REPOSITORY / "requirements" / f"{part}.txt"
+    words = [sys.implementation.cache_tag or "", platform.machine(), platform.libc_ver()[1]]
+
+    def download(folder: Path) -> None:
+        say(f"fetching the wheels of requirements/{part}.txt")
+        arguments = ["--require-hashes", "--only-binary", ":all:", "--dest", str(folder)]
         _pip("download", *arguments, "--requirement", str(lock_file))
-        try:
-            target.rename(entry)
-        except OSError:
-            # Another process was first; its entry came from the same lock file and holds the same.
-            if not entry.exists():
-                raise
-    entries = (path for path in cache.iterdir() if not path.name.startswith("downloading-"))
-    for old in sorted(entries, key=lambda path: path.stat().st_mtime, reverse=True)[CACHE_ENTRIES_MAX:]:
-        shutil.rmtree(old, ignore_errors=True)
-    return entry
+
+    return cached("wheels", key_of(files=[lock_file], words=words), download)
 
 
 def _build_wheel(project: Path, destination: Path) -> None:
@@ -104,14 +89,9 @@ def _build_wheel(project: Path, destination: Path) -> None:
 
 def _native_wheel() -> Path:
     """The wheel of the cached native build, made first if need be."""
-    process = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "native.py"), "--print-entry"],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=NATIVE_BUILD_SECONDS_MAX,
-    )
-    (built,) = Path(process.stdout.splitlines()[-1]).glob("*.whl")
+    command = [sys.executable, REPOSITORY / "tools" / "native.py", "--print-entry"]
+    output = run(command, timeout_seconds=NATIVE_BUILD_SECONDS_MAX)
+    (built,) = Path(output.splitlines()[-1]).glob("*.whl")
     return built
 
 
@@ -149,11 +129,7 @@ def _record_hash(content: bytes) -> str:
 
 def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    process = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX
-    )
-    if process.returncode:
-        raise RuntimeError(f"`pip {' '.join(arguments)}` failed:\n{process.stderr[-4000:]}")
+    run(command, timeout_seconds=COMMAND_SECONDS_MAX)
 
 
 def main() -> None:

@@ -1,0 +1,384 @@
+"""The chart, rendered by the real Helm 3 and Helm 4: what it makes, what it allows, what it refuses."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from eventengine_contract import well_known
+from eventengine_contract.metric_names import METRICS
+from eventengine_contract.quantities import parse_quantity_millis
+from eventengine_harness import builds
+from eventengine_harness.exceptions import CommandError
+from eventengine_harness.running import run
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "eventengine"
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+OPAQUE = re.compile(r"\.(resources|topologySpreadConstraints)$")
+"""Values that are an object or a list of Kubernetes' own and count as one."""
+
+CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+ALTERNATIVES: dict[str, str] = {
+    "crds.enabled": "false",
+    "crds.keep": "false",
+    "imagePullSecrets": "[{name: pull}]",
+    "engine.image.registry": "registry.example:5000",
+    "engine.image.repository": "other/engine",
+    "engine.image.tag": "9.9.9",
+    **{
+        f"{part}.{key}": value
+        for part in ("operator", "adapter")
+        for key, value in {
+            "replicas": "2",
+            "image.registry": "registry.example:5000",
+            "image.repository": "other/image",
+            "image.tag": "9.9.9",
+            "image.pullPolicy": "Always",
+            "logLevel": "debug",
+            "resources": "{requests: {cpu: 50m}}",
+            "priorityClassName": "system-cluster-critical",
+            "nodeSelector": "{disk: fast}",
+            "tolerations": "[{key: dedicated, operator: Exists}]",
+            "affinity": "{podAntiAffinity: {}}",
+            "podAnnotations": "{note: text}",
+            "podLabels": "{team: platform}",
+        }.items()
+    },
+    "adapter.maxUnavailable": "50%",
+    "adapter.topologySpreadConstraints": "[]",
+    "metricsApis.mode": '"off"',
+    "access.aggregateRoles": "false",
+    "networkPolicy.enabled": "true",
+}
+"""For each value another one that is valid and must change what is rendered."""
+
+NEEDS = {"adapter.maxUnavailable": {"adapter.replicas": "2"}}
+"""Values that act only along with others."""
+
+
+def template(*, major: int = 4, values: str = "") -> str:
+    command = [
+        builds.helm(major),
+        *("template", "eventengine", CHART, "--namespace", well_known.SYSTEM_NAMESPACE),
+        *("--kube-version", "1.29.0", "--values", "-"),
+    ]
+    return run(command, stdin=values or "{}")
+
+
+def render(*, major: int = 4, values: str = "") -> list[dict[str, Any]]:
+    return [item for item in yaml.safe_load_all(template(major=major, values=values)) if item]
+
+
+def nested(path: str, value: str) -> str:
+    """YAML that sets the value at a dotted path."""
+    keys = path.split(".")
+    lines = ["  " * depth + f"{key}:" for depth, key in enumerate(keys)]
+    return "\n".join(lines) + f" {value}\n"
+
+
+def merged(settings: Mapping[str, str]) -> str:
+    result: dict[str, Any] = {}
+    for path, value in settings.items():
+        here = result
+        *parents, last = path.split(".")
+        for key in parents:
+            here = here.setdefault(key, {})
+        here[last] = yaml.safe_load(value)
+    return yaml.safe_dump(result)
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and value and not OPAQUE.search(path):
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path
+
+
+@pytest.fixture(scope="module")
+def objects() -> list[dict[str, Any]]:
+    return render()
+
+
+@pytest.fixture(scope="module")
+def everything() -> list[dict[str, Any]]:
+    """What the chart makes with all its options on."""
+    return render(values="{adapter: {replicas: 2}, operator: {replicas: 2}, networkPolicy: {enabled: true}}")
+
+
+def named(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    (found,) = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def pods(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Pod templates by the name of their owner."""
+    return {
+        item["metadata"]["name"]: item["spec"]["template"]
+        for item in objects
+        if item["kind"] in {"Deployment", "Job"}
+    }
+
+
+def rules(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for item in objects:
+        if item["kind"] in {"ClusterRole", "Role"}:
+            for rule in item["rules"]:
+                yield f"{item['kind']} {item['metadata']['name']}", rule
+
+
+def test_both_helm_versions_render_the_same() -> None:
+    values = "{adapter: {replicas: 2, podLabels: {a: b}}, networkPolicy: {enabled: true}}"
+    assert render(major=3, values=values) == render(major=4, values=values)
+
+
+def test_every_object_has_a_kind_a_name_and_the_namespace_it_belongs_in(
+    everything: list[dict[str, Any]],
+) -> None:
+    for item in everything:
+        namespace = item["metadata"].get("namespace")
+        name = item["metadata"]["name"]
+        if item["kind"] in CLUSTER_SCOPED:
+            assert namespace is None, name
+        elif name == "eventengine-adapter-authentication-reader":
+            assert namespace == "kube-system"
+        else:
+            assert namespace == well_known.SYSTEM_NAMESPACE, name
+
+
+def test_every_object_but_the_definition_carries_its_component_and_the_release(
+    everything: list[dict[str, Any]],
+) -> None:
+    for item in everything:
+        if item["kind"] != "CustomResourceDefinition":
+            labels = item["metadata"]["labels"]
+            assert labels["app.kubernetes.io/component"] in {
+                "operator",
+                "operator-cleanup",
+                "adapter",
+                "access",
+            }
+            assert labels["app.kubernetes.io/instance"] == "eventengine"
+
+
+def test_chart_makes_neither_certificates_nor_api_services(everything: list[dict[str, Any]]) -> None:
+    assert {item["kind"] for item in everything}.isdisjoint({"Secret", "APIService"})
+
+
+def test_every_pod_meets_the_restricted_standard(everything: list[dict[str, Any]]) -> None:
+    assert set(pods(everything)) == {
+        "eventengine-operator",
+        "eventengine-adapter",
+        "eventengine-operator-cleanup",
+    }
+    for owner, pod in pods(everything).items():
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True, owner
+        assert spec["securityContext"]["runAsUser"] == 65532, owner
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, owner
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), owner
+        assert all(set(volume) <= {"name", "emptyDir", "secret"} for volume in spec["volumes"]), owner
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, owner
+            assert context["readOnlyRootFilesystem"] is True, owner
+            assert context["capabilities"] == {"drop": ["ALL"]}, owner
+            assert set(container["resources"]) == {"requests", "limits"}, owner
+
+
+def test_components_ask_for_no_more_than_a_fifth_of_a_core(objects: list[dict[str, Any]]) -> None:
+    for owner, pod in pods(objects).items():
+        millis = [
+            parse_quantity_millis(container["resources"]["requests"]["cpu"])
+            for container in pod["spec"]["containers"]
+        ]
+        assert sum(millis) <= 200, owner
+
+
+def test_no_rule_uses_a_wildcard_or_a_verb_that_raises_rights(everything: list[dict[str, Any]]) -> None:
+    for role, rule in rules(everything):
+        assert "*" not in {*rule["verbs"], *rule["resources"], *rule["apiGroups"]}, role
+        assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"]), role
+        assert not any(resource.endswith("/*") for resource in rule["resources"]), role
+
+
+def test_secrets_are_reached_by_name_only(everything: list[dict[str, Any]]) -> None:
+    reached = [
+        (role, rule["resourceNames"]) for role, rule in rules(everything) if "secrets" in rule["resources"]
+    ]
+    assert reached == [
+        ("Role eventengine-operator", [well_known.ADAPTER_CA_SECRET, well_known.ADAPTER_TLS_SECRET])
+    ]
+
+
+def test_api_services_are_changed_by_name_only_and_not_at_all_when_the_mode_is_off(
+    objects: list[dict[str, Any]],
+) -> None:
+    writing = {"create", "update", "patch", "delete"}
+    named_rules = [
+        rule
+        for _, rule in rules(objects)
+        if "apiservices" in rule["resources"] and writing & set(rule["verbs"])
+    ]
+    assert [rule["resourceNames"] for rule in named_rules] == [
+        [
+            "v1beta1.external.metrics.k8s.io",
+            "v1beta1.custom.metrics.k8s.io",
+            "v1beta2.custom.metrics.k8s.io",
+        ]
+    ]
+    switched_off = render(values=nested("metricsApis.mode", '"off"'))
+    assert not [rule for _, rule in rules(switched_off) if "apiservices" in rule["resources"]]
+
+
+def test_adapter_never_writes(everything: list[dict[str, Any]]) -> None:
+    for role, rule in rules(everything):
+        if role.endswith(" eventengine-adapter"):
+            assert set(rule["verbs"]) <= {"get", "list", "watch"}
+
+
+def test_viewers_may_read_exactly_the_metrics_that_the_contract_names(objects: list[dict[str, Any]]) -> None:
+    view = named(objects, "ClusterRole", "eventengine-view")
+    by_group = {rule["apiGroups"][0]: set(rule["resources"]) for rule in view["rules"]}
+    assert by_group["external.metrics.k8s.io"] == set(METRICS)
+    assert by_group["custom.metrics.k8s.io"] == {
+        f"{resource}/{metric}" for metric in METRICS for resource in ("pods", "eventengines.eventengine.dev")
+    }
+
+
+def test_selectors_match_their_pods_and_carry_nothing_that_changes(everything: list[dict[str, Any]]) -> None:
+    for item in everything:
+        if item["kind"] == "Deployment":
+            selector = item["spec"]["selector"]["matchLabels"]
+            assert set(selector) == {"app.kubernetes.io/name", "app.kubernetes.io/component"}
+            assert selector.items() <= item["spec"]["template"]["metadata"]["labels"].items()
+    adapter = named(everything, "Deployment", "eventengine-adapter")["spec"]["selector"]["matchLabels"]
+    assert named(everything, "Service", well_known.ADAPTER_SERVICE)["spec"]["selector"] == adapter
+    budget = named(everything, "PodDisruptionBudget", "eventengine-adapter")
+    assert budget["spec"]["selector"]["matchLabels"] == adapter
+    for constraint in pods(everything)["eventengine-adapter"]["spec"]["topologySpreadConstraints"]:
+        assert constraint["labelSelector"]["matchLabels"] == adapter
+
+
+def test_a_users_labels_cannot_break_the_selector() -> None:
+    label = "{app.kubernetes.io/component: other, team: platform}"
+    deployment = named(render(values=nested("adapter.podLabels", label)), "Deployment", "eventengine-adapter")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/component"] == "adapter"
+    assert labels["team"] == "platform"
+
+
+def test_adapter_is_replaced_without_a_gap(objects: list[dict[str, Any]]) -> None:
+    strategy = named(objects, "Deployment", "eventengine-adapter")["spec"]["strategy"]
+    assert strategy == {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+
+def test_disruption_budget_exists_only_where_it_cannot_block_a_drain(
+    objects: list[dict[str, Any]], everything: list[dict[str, Any]]
+) -> None:
+    assert "PodDisruptionBudget" not in {item["kind"] for item in objects}
+    budget = named(everything, "PodDisruptionBudget", "eventengine-adapter")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_names_and_ports_are_those_of_the_contract(objects: list[dict[str, Any]]) -> None:
+    service = named(objects, "Service", well_known.ADAPTER_SERVICE)["spec"]
+    adapter = pods(objects)["eventengine-adapter"]["spec"]
+    operator = pods(objects)["eventengine-operator"]["spec"]
+    assert [(port["port"], port["targetPort"]) for port in service["ports"]] == [(443, "https")]
+    assert adapter["containers"][0]["ports"] == [{"name": "https", "containerPort": well_known.PORT_ADAPTER}]
+    assert operator["containers"][0]["ports"] == [{"name": "http", "containerPort": well_known.PORT_OPERATOR}]
+    (certificate,) = [volume["secret"] for volume in adapter["volumes"] if "secret" in volume]
+    assert certificate["secretName"] == well_known.ADAPTER_TLS_SECRET
+    leases = [rule for _, rule in rules(objects) if "leases" in rule["resources"] and "resourceNames" in rule]
+    assert [rule["resourceNames"] for rule in leases] == [[well_known.OPERATOR_LEASE]]
+
+
+def test_cleanup_runs_before_the_release_goes(objects: list[dict[str, Any]]) -> None:
+    job = named(objects, "Job", "eventengine-operator-cleanup")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["cleanup"]
+
+
+def test_definition_is_kept_over_an_uninstall_unless_told_otherwise(objects: list[dict[str, Any]]) -> None:
+    name = f"{well_known.PLURAL}.{well_known.API_GROUP}"
+    kept = named(objects, "CustomResourceDefinition", name)["metadata"]["annotations"]
+    assert kept == {"helm.sh/resource-policy": "keep"}
+    dropped = named(render(values=nested("crds.keep", "false")), "CustomResourceDefinition", name)
+    assert "annotations" not in dropped["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("{}", "eventengine/adapter:0.1.0"),
+        ("{registry: registry.example:5000}", "registry.example:5000/eventengine/adapter:0.1.0"),
+        ("{tag: 1.2.3}", "eventengine/adapter:1.2.3"),
+        (f"{{tag: 1.2.3@sha256:{'0' * 64}}}", f"eventengine/adapter:1.2.3@sha256:{'0' * 64}"),
+    ],
+)
+def test_image_is_registry_repository_and_tag(image: str, expected: str) -> None:
+    rendered = render(values=nested("adapter.image", image))
+    assert pods(rendered)["eventengine-adapter"]["spec"]["containers"][0]["image"] == expected
+
+
+def test_chart_and_packages_have_one_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    versions = {
+        tomllib.loads((ROOT / part / "pyproject.toml").read_text())["project"]["version"]
+        for part in ("contract", "operator", "adapter", "engine")
+    }
+    assert versions == {chart["version"]} == {chart["appVersion"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ("{operatr: {}}", "operatr"),
+        ("{operator: {replica: 2}}", "replica"),
+        ("{adapter: {image: {name: x}}}", "name"),
+        ("{adapter: {resources: {request: {}}}}", "request"),
+        ("{crds: {kep: true}}", "kep"),
+        ("{metricsApis: {mode: on}}", "mode"),
+        ("{adapter: {replicas: 0}}", "replicas"),
+        ("{adapter: {replicas: '2'}}", "replicas"),
+        ("{operator: {logLevel: verbose}}", "logLevel"),
+        ("{operator: {resources: {requests: {cpu: lots}}}}", "cpu"),
+        ("{networkPolicy: {enabled: 'yes'}}", "enabled"),
+    ],
+)
+@pytest.mark.parametrize("major", [3, 4])
+def test_unknown_and_wrong_values_are_refused_by_name(major: int, values: str, path: str) -> None:
+    with pytest.raises(CommandError) as refusal:
+        template(major=major, values=values)
+    assert "schema" in str(refusal.value)
+    assert path in str(refusal.value)
+
+
+def test_every_value_has_an_alternative_here() -> None:
+    assert set(leaves(VALUES)) == set(ALTERNATIVES)
+
+
+@pytest.mark.parametrize("path", ALTERNATIVES)
+def test_every_value_changes_what_is_rendered(path: str) -> None:
+    needed = NEEDS.get(path, {})
+    assert template(values=merged(needed)) != template(values=merged({**needed, path: ALTERNATIVES[path]}))
+
+
+def test_every_value_is_explained_by_a_comment_right_above_it() -> None:
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    keys = {path.rsplit(".", 1)[-1] for path in leaves(VALUES)}
+    unexplained = [
+        line.strip()
+        for above, line in zip(["", *lines], lines, strict=False)
+        if line.partition(":")[0].strip() in keys and not above.strip().startswith("#")
+    ]
+    assert not unexplained
