@@ -89,7 +89,7 @@ def _build_wheel(project: Path, destination: Path) -> None:
 
 def _native_wheel() -> Path:
     """The wheel of the cached native build, made first if need be."""
-    command = [sys.executable, REPOSITORY / "tools" / "native.py", "--print-entry"]
+    command = [sys.executable, str(REPOSITORY / "tools" / "native.py"), "--print-entry"]
     output = run(command, timeout_seconds=NATIVE_BUILD_SECONDS_MAX)
     (built,) = Path(output.splitlines()[-1]).glob("*.whl")
     return built
