@@ -112,6 +112,7 @@ def build(profile: str, destination: Path) -> None:
     print(f"native: building the {profile} module (a few minutes the first time)", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "maturin", "build", "--profile", profile, "--out", scratch]
+        command += ["--compatibility", "linux"]  # links this machine's libraries, as its other programs do
         subprocess.run(command, check=True, env=environment, cwd=ENGINE)
         wheel = next(Path(scratch).glob("*.whl"))
         shutil.unpack_archive(wheel, scratch, format="zip")
