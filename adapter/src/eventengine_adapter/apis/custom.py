@@ -1,0 +1,115 @@
+"""custom.metrics.k8s.io, v1beta1 and v1beta2: metrics of pods and of EventEngines.
+
+Owns which objects have metrics and the two shapes of an item. A query for one
+object gets exactly one item or an error, as the autoscaler's client demands.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from eventengine_contract.metric_names import Metric
+from eventengine_contract.well_known import API_GROUP, API_VERSION, KIND, PLURAL
+
+from eventengine_adapter.samples.aggregation import engine_value, pod_values
+from eventengine_adapter.samples.label_selectors import Selector
+from eventengine_adapter.samples.quantities import format_millis
+from eventengine_adapter.samples.questions import Question, Value
+
+from . import statuses
+from .metric_values import MetricView, answering, find_metric, format_timestamp, read_selector
+from .routing import CUSTOM_GROUP, Route
+
+PODS: Final = "pods"
+ENGINES: Final = f"{PLURAL}.{API_GROUP}"
+ALL: Final = "*"
+_Found = list[tuple[dict[str, Any], Value]]
+
+
+def custom_metric_list(
+    view: MetricView, route: Route, label_selector: str | None, metric_label_selector: str | None
+) -> dict[str, Any]:
+    """The answer to one query.
+
+    Raises:
+        ApiError: 404 for an unknown metric or object, 400 for a bad selector, 503 for what is not fresh.
+    """
+    metric = find_metric(route.metric)
+    if metric is None or not route.namespace or route.resource not in {PODS, ENGINES}:
+        raise _no_metric(route)
+    metric_selector = read_selector(metric_label_selector, "metricLabelSelector")
+    objects = read_selector(label_selector, "labelSelector")
+    question = Question(metric, metric_selector, view.now_seconds)
+    with answering(f"namespace {route.namespace}"):
+        if route.resource == PODS:
+            found = _pods(view, route, question, objects)
+        else:
+            found = _engines(view, route, question, objects)
+    if route.name != ALL and not found:
+        raise _no_metric(route, metric_label_selector)
+    for _, value in found:
+        view.note_served(value.sampled_at_seconds)
+    return {
+        "kind": "MetricValueList",
+        "apiVersion": f"{CUSTOM_GROUP}/{route.version}",
+        "metadata": {},
+        "items": [_item(route.version, metric, metric_selector, about, value) for about, value in found],
+    }
+
+
+def _pods(view: MetricView, route: Route, question: Question, objects: Selector) -> _Found:
+    found: _Found = []
+    for engine in view.fleet.engines(route.namespace):
+        if route.name == ALL:
+            pods = [pod for pod in engine.pods if objects.matches(pod.labels)]
+        else:
+            pods = [pod for pod in engine.pods if pod.name == route.name]
+        for pod, value in pod_values(question, engine, pods, view.store, whole=route.name == ALL):
+            found.append((_reference("Pod", "v1", pod.namespace, pod.name), value))
+    return sorted(found, key=lambda item: str(item[0]["name"]))
+
+
+def _engines(view: MetricView, route: Route, question: Question, objects: Selector) -> _Found:
+    found: _Found = []
+    for engine in view.fleet.engines(route.namespace):
+        if route.name not in {ALL, engine.name} or (route.name == ALL and not objects.matches(engine.labels)):
+            continue
+        value = engine_value(question, engine, view.store)
+        if value is not None:
+            reference = _reference(KIND, f"{API_GROUP}/{API_VERSION}", engine.namespace, engine.name)
+            found.append((reference, value))
+    return found
+
+
+def _reference(kind: str, api_version: str, namespace: str, name: str) -> dict[str, Any]:
+    return {"kind": kind, "namespace": namespace, "name": name, "apiVersion": api_version}
+
+
+def _item(
+    version: str, metric: Metric, selector: Selector, about: dict[str, Any], value: Value
+) -> dict[str, Any]:
+    common = {
+        "describedObject": about,
+        "timestamp": format_timestamp(value.sampled_at_seconds),
+        "value": format_millis(value.millis),
+    }
+    if version == "v1beta1":
+        return {
+            **common,
+            "metricName": metric.name,
+            "window": value.window_seconds,
+            "selector": selector.to_object(),
+        }
+    return {
+        **common,
+        "metric": {"name": metric.name, "selector": selector.to_object()},
+        "windowSeconds": value.window_seconds,
+    }
+
+
+def _no_metric(route: Route, metric_label_selector: str | None = None) -> statuses.ApiError:
+    named = "" if route.name == ALL else f" {route.name}"
+    selected = f" with selector {metric_label_selector}" if metric_label_selector else ""
+    return statuses.not_found(
+        f"the server could not find the metric {route.metric} for {route.resource}{named}{selected}"
+    )

@@ -1,0 +1,131 @@
+"""What the adapter serves, told to the aggregation layer: legacy lists and aggregated discovery.
+
+The documents depend on nothing but the contract's metric names. They never list
+no resources, because clients take an empty list for a broken server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from eventengine_contract.metric_names import METRICS
+
+from .custom import ENGINES, PODS
+from .negotiation import AGGREGATED_DISCOVERY, JSON
+from .routing import CUSTOM_GROUP, EXTERNAL_GROUP, VERSIONS
+
+_LIST_KINDS: Final = {EXTERNAL_GROUP: "ExternalMetricValueList", CUSTOM_GROUP: "MetricValueList"}
+_DESCRIBED: Final = (PODS, ENGINES)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A body that changes only with the program's version, and the hash that says so."""
+
+    body: bytes
+    etag: str
+    content_type: str = JSON
+
+    @classmethod
+    def of(cls, content: dict[str, Any], content_type: str = JSON) -> Document:
+        """The document with this content."""
+        body = json.dumps(content, separators=(",", ":")).encode()
+        return cls(body, hashlib.sha512(body).hexdigest().upper(), content_type)
+
+
+def _group_object(group: str) -> dict[str, Any]:
+    versions = [{"groupVersion": f"{group}/{version}", "version": version} for version in VERSIONS[group]]
+    return {"name": group, "versions": versions, "preferredVersion": versions[0]}
+
+
+def groups() -> Document:
+    """`GET /apis`: the groups, without their resources."""
+    return Document.of(
+        {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group_object(group) for group in VERSIONS]}
+    )
+
+
+def group(name: str) -> Document:
+    """`GET /apis/<group>`."""
+    return Document.of({"kind": "APIGroup", "apiVersion": "v1", **_group_object(name)})
+
+
+def resources(group_name: str, version: str) -> Document:
+    """`GET /apis/<group>/<version>`: one entry per metric, never one per series."""
+    names = sorted(METRICS)
+    if group_name == CUSTOM_GROUP:
+        names = [f"{described}/{name}" for described in _DESCRIBED for name in names]
+    return Document.of(
+        {
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": f"{group_name}/{version}",
+            "resources": [
+                {
+                    "name": name,
+                    "singularName": "",
+                    "namespaced": True,
+                    "kind": _LIST_KINDS[group_name],
+                    "verbs": ["get"],
+                }
+                for name in names
+            ],
+        }
+    )
+
+
+def aggregated() -> Document:
+    """`GET /apis` as APIGroupDiscoveryList: every group, version and metric in one document."""
+    return Document.of(
+        {
+            "kind": "APIGroupDiscoveryList",
+            "apiVersion": "apidiscovery.k8s.io/v2",
+            "metadata": {},
+            "items": [
+                {
+                    "metadata": {"name": group_name},
+                    "versions": [
+                        {
+                            "version": version,
+                            "freshness": "Current",
+                            "resources": _aggregated_resources(group_name, version),
+                        }
+                        for version in versions
+                    ],
+                }
+                for group_name, versions in VERSIONS.items()
+            ],
+        },
+        AGGREGATED_DISCOVERY,
+    )
+
+
+def _aggregated_resources(group_name: str, version: str) -> list[dict[str, Any]]:
+    response = {"group": group_name, "version": version, "kind": _LIST_KINDS[group_name]}
+    if group_name == EXTERNAL_GROUP:
+        return [
+            {
+                "resource": name,
+                "scope": "Namespaced",
+                "singularResource": "",
+                "verbs": ["get"],
+                "responseKind": response,
+            }
+            for name in sorted(METRICS)
+        ]
+    return [
+        {
+            "resource": described,
+            "scope": "Namespaced",
+            "singularResource": "",
+            "verbs": [],
+            "responseKind": {"group": "", "version": "", "kind": ""},
+            "subresources": [
+                {"subresource": name, "verbs": ["get"], "responseKind": response} for name in sorted(METRICS)
+            ],
+        }
+        for described in _DESCRIBED
+    ]

@@ -1,0 +1,72 @@
+"""What the answers of all metric APIs have in common: names, selectors, timestamps, errors.
+
+Owns the step from a request's words to a `Question`, and from what can't be
+answered to the Status that says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from eventengine_contract.metric_names import METRICS, Metric
+
+from eventengine_adapter.samples.fleets import Fleet
+from eventengine_adapter.samples.freshness import NotFresh
+from eventengine_adapter.samples.label_selectors import Selector, SelectorError, parse_selector
+from eventengine_adapter.samples.store import SampleStore
+
+from . import statuses
+
+
+@dataclass(slots=True)
+class MetricView:
+    """What answers are made from: the fleet and its samples, as of one moment.
+
+    `served_ages_seconds` collects how old each served value is, for the
+    adapter's own histogram.
+    """
+
+    fleet: Fleet
+    store: SampleStore
+    now_seconds: float
+    served_ages_seconds: list[float] = field(default_factory=list)
+
+    def note_served(self, sampled_at_seconds: int) -> None:
+        """Remember the age of a value that is about to be served."""
+        self.served_ages_seconds.append(max(0.0, self.now_seconds - sampled_at_seconds))
+
+
+def find_metric(name: str) -> Metric | None:
+    """The metric of that name, if there is one."""
+    return METRICS.get(name)
+
+
+def read_selector(text: str | None, parameter: str) -> Selector:
+    """The selector in a query parameter.
+
+    Raises:
+        ApiError: 400, with the parameter's name.
+    """
+    try:
+        return parse_selector(text)
+    except SelectorError as error:
+        raise statuses.bad_request(f"{parameter}: {error}") from error
+
+
+@contextmanager
+def answering(where: str) -> Iterator[None]:
+    """Turn what the samples can't answer into the Status that the client gets."""
+    try:
+        yield
+    except NotFresh as error:
+        raise statuses.unavailable(f"{error} ({where})") from error
+    except SelectorError as error:
+        raise statuses.bad_request(str(error)) from error
+
+
+def format_timestamp(seconds: int) -> str:
+    """RFC 3339 in UTC and whole seconds, as `metav1.Time` is."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,58 @@
+"""The engines of the cluster and the pods that count as theirs, as plain data.
+
+A fleet is made anew whenever the cluster changes (`sources.engine_pods`); it
+holds no sample. A pod that is in it was verified: its chain of owners ends in
+that EventEngine's UID, it runs, and it is not being deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePod:
+    """One live pod of one engine. `ready` is the pod's own Ready condition."""
+
+    namespace: str
+    name: str
+    uid: str
+    engine: str
+    address: str
+    ready: bool
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One EventEngine and its live pods, sorted by name."""
+
+    namespace: str
+    name: str
+    uid: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    pods: tuple[EnginePod, ...] = ()
+
+
+class Fleet:
+    """All engines, found by namespace. Immutable."""
+
+    def __init__(self, engines: Iterable[Engine] = ()) -> None:
+        self._by_namespace: dict[str, dict[str, Engine]] = {}
+        for engine in sorted(engines, key=lambda engine: (engine.namespace, engine.name)):
+            self._by_namespace.setdefault(engine.namespace, {})[engine.name] = engine
+        self.pods: tuple[EnginePod, ...] = tuple(
+            pod
+            for engines in self._by_namespace.values()
+            for engine in engines.values()
+            for pod in engine.pods
+        )
+
+    def engines(self, namespace: str) -> tuple[Engine, ...]:
+        """The engines of a namespace, sorted by name."""
+        return tuple(self._by_namespace.get(namespace, {}).values())
+
+    def engine(self, namespace: str, name: str) -> Engine | None:
+        """The engine of that name."""
+        return self._by_namespace.get(namespace, {}).get(name)

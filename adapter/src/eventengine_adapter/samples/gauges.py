@@ -1,0 +1,165 @@
+"""Answers about ratios, percentiles and rates, which one sample or two of a pod give.
+
+Owns the rule that such an answer is one value over ready pods: the maximum, the
+mean where asked for, or the sum of rates. Every ready pod that the selector
+leaves must have a fresh sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from eventengine_contract.metric_names import Aggregation
+
+from .fleets import Engine, EnginePod
+from .freshness import NotFresh, newest_common_second
+from .label_selectors import Selector
+from .pod_samples import PodSample
+from .quantities import bounded_millis
+from .questions import AGGREGATION_LABEL, Question, Value, not_fresh, take_aggregation
+from .store import RATE_WINDOW_SECONDS, History, SampleStore
+
+_SHED: Final = "shed_events_per_second"
+_WINDOWED: Final = frozenset({_SHED, "service_time_p99_milliseconds"})
+
+
+def combined_value(question: Question, engines: Sequence[Engine], store: SampleStore) -> Value | None:
+    """One value over the ready pods that the selector leaves; None if it leaves none.
+
+    Raises:
+        NotFresh: an engine that the selector leaves has no ready pod, or one of its ready pods no fresh sample.
+    """
+    average, question = take_aggregation(question)
+    chosen: list[EnginePod] = []
+    for engine in engines:
+        matching = [pod for pod in engine.pods if pod.ready and _selects(question.selector, pod)]
+        if not matching and _selects_whole(question.selector, engine):
+            raise NotFresh(
+                f"metric {question.metric.name} is not known: engine {engine.name} has no ready pod"
+            )
+        chosen += matching
+    if not chosen:
+        return None
+    second = _newest_second(question, chosen, store)
+    values = []
+    for pod in chosen:
+        sample = store.history(pod.uid).at(second)
+        if sample is not None and sample.ready:
+            values.append((_millis_at(question, pod, second, store), pod))
+    if not values:
+        raise NotFresh(f"metric {question.metric.name} is not known: no pod reports that it is ready")
+    return _fold(question, values, second, average=average)
+
+
+def pod_gauges(
+    question: Question, pods: Sequence[EnginePod], store: SampleStore, *, whole: bool
+) -> list[tuple[EnginePod, Value]]:
+    """The value of each of `pods`.
+
+    With `whole` a running pod that is not ready yet and has no fresh sample is
+    left out; a ready one without fails the answer.
+    """
+    _, question = take_aggregation(question)
+    values = []
+    for pod in pods:
+        if not _selects(question.selector, pod):
+            continue
+        newest = store.history(pod.uid).newest_second
+        if whole and not pod.ready and (newest is None or newest < question.oldest_second):
+            continue
+        second = _newest_second(question, [pod], store)
+        values.append(
+            (pod, Value(_millis_at(question, pod, second, store), second, _window_seconds(question)))
+        )
+    return values
+
+
+def _selects(selector: Selector, pod: EnginePod) -> bool:
+    """Whether the conditions leave this pod in; those on `class` choose among its counters instead."""
+    return selector.without({"class"}).matches({"engine": pod.engine, "pod": pod.name})
+
+
+def _selects_whole(selector: Selector, engine: Engine) -> bool:
+    """Whether the engine as a whole is meant, rather than a pod of that name."""
+    return not selector.mentions("pod") and selector.without({"class"}).matches({"engine": engine.name})
+
+
+def _newest_second(question: Question, pods: Sequence[EnginePod], store: SampleStore) -> int:
+    """The newest second on which all these pods have what the metric needs."""
+    stale = []
+    for pod in pods:
+        newest = store.history(pod.uid).newest_second
+        if newest is None or newest < question.oldest_second:
+            stale.append(pod)
+    if stale:
+        raise NotFresh(not_fresh(question, stale, store))
+    rated = question.metric.name == _SHED
+    second = newest_common_second(
+        [store.history(pod.uid) for pod in pods],
+        question.oldest_second,
+        _has_rate if rated else _has_sample,
+    )
+    if second is None:
+        base = f", each with a sample {RATE_WINDOW_SECONDS} s before it" if rated else ""
+        raise NotFresh(
+            f"metric {question.metric.name} is not fresh: the samples of {len(pods)} pods have no second in "
+            f"common that is at most {question.metric.age_seconds_max} s old{base}"
+        )
+    return second
+
+
+def _has_sample(history: History, second: int) -> bool:
+    return history.at(second) is not None
+
+
+def _has_rate(history: History, second: int) -> bool:
+    return history.rate_base(second) is not None
+
+
+def _millis_at(question: Question, pod: EnginePod, second: int, store: SampleStore) -> int:
+    history, name = store.history(pod.uid), question.metric.name
+    millis: int | None = None
+    if name == _SHED:
+        pair = history.rate_base(second)
+        if pair is not None:
+            millis = _shed_rate(question.selector, pod, *pair)
+    else:
+        sample = history.at(second)
+        if sample is not None:
+            millis = sample.gauges_millis.get(name)
+    if millis is None:
+        raise NotFresh(f"metric {name} is not known: pod {pod.name} runs but could not measure it")
+    return millis
+
+
+def _shed_rate(selector: Selector, pod: EnginePod, sample: PodSample, base: PodSample | None) -> int | None:
+    """Events shed per second over the window, of the classes that the selector leaves."""
+    before = base.shed_events if base is not None else {}
+    total = sum(
+        count - before.get(name, 0)
+        for name, count in sample.shed_events.items()
+        if selector.matches({"engine": pod.engine, "pod": pod.name, "class": name})
+    )
+    return bounded_millis(total * 1000 // RATE_WINDOW_SECONDS)
+
+
+def _fold(question: Question, values: list[tuple[int, EnginePod]], second: int, *, average: bool) -> Value:
+    engines = {pod.engine for _, pod in values}
+    labels = {"engine": engines.pop()} if len(engines) == 1 else {}
+    window_seconds = _window_seconds(question)
+    total = bounded_millis(sum(millis for millis, _ in values))
+    if question.metric.aggregation is Aggregation.SUM:
+        if total is None:
+            raise NotFresh(f"metric {question.metric.name} is not known: the sum is too large to be served")
+        return Value(total, second, window_seconds, labels)
+    if average:
+        mean = -(-sum(millis for millis, _ in values) // len(values))
+        return Value(mean, second, window_seconds, {**labels, AGGREGATION_LABEL: "average"})
+    highest, pod = max(values, key=lambda found: (found[0], found[1].name))
+    labels |= {AGGREGATION_LABEL: "maximum", "engine": pod.engine, "pod": pod.name}
+    return Value(highest, second, window_seconds, labels)
+
+
+def _window_seconds(question: Question) -> int:
+    return RATE_WINDOW_SECONDS if question.metric.name in _WINDOWED else 0

@@ -1,0 +1,161 @@
+"""Answers about lag: one item per partition, or its sum over an engine or a pod.
+
+Owns the rule that a lag is complete or an error. A partition that no pod owns,
+a number of partitions that nobody knows and a lag that could not be measured
+each fail the answer, unless the selector leaves them out. A pod that is not
+ready counts too: a partition that is being restored is owned and has a lag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from .fleets import Engine, EnginePod
+from .freshness import NotFresh
+from .ownership import Ownership, SourceKey, resolve_ownership
+from .quantities import millis_from_count
+from .questions import POD_KEYS, Question, Value, describe_ranges, not_fresh
+from .store import SampleStore
+
+_KAFKA_METRICS: Final = frozenset({"kafka_consumer_lag"})
+
+
+def partition_values(question: Question, engine: Engine, store: SampleStore) -> list[Value]:
+    """One value per partition of `engine` that the selector leaves."""
+    ownership = _resolve(question, engine, store)
+    _refuse_gaps(question, ownership)
+    _refuse_silent_pod(question, ownership, store)
+    values, unmeasured = [], []
+    for owned in ownership.owned:
+        labels = {**ownership.partition_labels(owned.source, owned.partition), "pod": owned.pod}
+        if not question.selector.matches(labels):
+            continue
+        millis = millis_from_count(owned.lag_events) if owned.lag_events is not None else None
+        if millis is None:
+            unmeasured.append(owned.partition)
+        else:
+            values.append(Value(millis, ownership.second, 0, labels))
+    if unmeasured:
+        raise NotFresh(_unmeasured(question, engine, unmeasured))
+    return values
+
+
+def engine_lag(question: Question, engine: Engine, store: SampleStore) -> Value | None:
+    """The sum over all partitions of `engine`; None if the selector leaves none."""
+    ownership = _resolve(question, engine, store)
+    _refuse_gaps(question, ownership)
+    _refuse_silent_pod(question, ownership, store)
+    return _sum(question, ownership, None)
+
+
+def pod_lags(
+    question: Question, engine: Engine, pods: Sequence[EnginePod], store: SampleStore, *, whole: bool
+) -> list[tuple[EnginePod, Value]]:
+    """The sum over the partitions of each of `pods`.
+
+    With `whole` the answer is about the group of pods: a partition without an
+    owner fails it, and so does a ready pod without a fresh sample. A running
+    pod that is not ready yet and has none is left out.
+    """
+    ownership = _resolve(question, engine, store)
+    if whole:
+        _refuse_gaps(question, ownership)
+    values = []
+    for pod in pods:
+        if not question.selector.only(POD_KEYS).matches({"engine": engine.name, "pod": pod.name}):
+            continue
+        if pod.name not in ownership.pods:
+            if whole and not pod.ready:
+                continue
+            raise NotFresh(not_fresh(question, [pod], store))
+        value = _sum(question, ownership, pod)
+        if value is not None:
+            values.append((pod, value))
+    return values
+
+
+def _resolve(question: Question, engine: Engine, store: SampleStore) -> Ownership:
+    return resolve_ownership(question, engine, store, kafka_only=question.metric.name in _KAFKA_METRICS)
+
+
+def _refuse_gaps(question: Question, ownership: Ownership) -> None:
+    """Fail where a partition that the selector may mean has no owner on that second.
+
+    The owner of such a partition is unknown, so it carries no `pod` label.
+    """
+    engine, metric = ownership.engine, question.metric
+    for source in ownership.unknown_totals:
+        if question.selector.without({"partition", "pod"}).matches(ownership.source_labels(source)):
+            raise NotFresh(_unknown_total(question, ownership, source))
+    gaps: dict[SourceKey, list[int]] = {}
+    for source, partition in ownership.missing:
+        if question.selector.matches(ownership.partition_labels(source, partition)):
+            gaps.setdefault(source, []).append(partition)
+    if gaps:
+        listed = "; ".join(
+            f"partitions {describe_ranges(partitions)} of {source.describe()}"
+            for source, partitions in gaps.items()
+        )
+        raise NotFresh(
+            f"metric {metric.name} is not known: no pod of engine {engine.name} with a sample of at most "
+            f"{metric.age_seconds_max} s owns {listed}"
+        )
+
+
+def _refuse_silent_pod(question: Question, ownership: Ownership, store: SampleStore) -> None:
+    """Fail where the selector asks for a pod that has no sample on that second."""
+    if not question.selector.mentions("pod"):
+        return
+    engine = ownership.engine
+    silent = [
+        pod
+        for pod in engine.pods
+        if pod.name not in ownership.pods
+        and question.selector.only(POD_KEYS).matches({"engine": engine.name, "pod": pod.name})
+    ]
+    if silent:
+        raise NotFresh(not_fresh(question, silent, store))
+
+
+def _sum(question: Question, ownership: Ownership, pod: EnginePod | None) -> Value | None:
+    """The lag of one pod, or of all if `pod` is None; None if no partition is meant."""
+    selector = question.selector
+    anybody = selector.without({"pod"})
+    for source in ownership.unknown_totals:
+        if selector.without({"partition", "pod"}).matches(ownership.source_labels(source)):
+            raise NotFresh(_unknown_total(question, ownership, source))
+    meant = any(
+        anybody.matches(ownership.partition_labels(source, partition))
+        for source, partition in (*((o.source, o.partition) for o in ownership.owned), *ownership.missing)
+    )
+    if not meant:
+        return None
+    total, unmeasured = 0, []
+    for owned in ownership.owned:
+        labels = {**ownership.partition_labels(owned.source, owned.partition), "pod": owned.pod}
+        if (pod is not None and owned.pod != pod.name) or not selector.matches(labels):
+            continue
+        if owned.lag_events is None:
+            unmeasured.append(owned.partition)
+        else:
+            total += owned.lag_events
+    millis = millis_from_count(total)
+    if unmeasured or millis is None:
+        raise NotFresh(_unmeasured(question, ownership.engine, unmeasured))
+    return Value(millis, ownership.second)
+
+
+def _unknown_total(question: Question, ownership: Ownership, source: SourceKey) -> str:
+    return (
+        f"metric {question.metric.name} is not known: no pod of engine {ownership.engine.name} has learned "
+        f"from the broker how many partitions {source.describe()} has"
+    )
+
+
+def _unmeasured(question: Question, engine: Engine, partitions: list[int]) -> str:
+    listed = f" of partitions {describe_ranges(sorted(partitions))}" if partitions else ""
+    return (
+        f"metric {question.metric.name} is not known: the lag{listed} of engine {engine.name} could not be "
+        "measured, the owner did not learn the last stable offset from the broker"
+    )

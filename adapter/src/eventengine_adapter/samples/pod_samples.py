@@ -1,0 +1,123 @@
+"""One pod's sample, reduced to what the metrics APIs can ask for.
+
+Owns the step from the wire format (`eventengine_contract.snapshots`) to values:
+which field of a snapshot each metric reads. A value that the engine did not
+measure is None; it is never replaced by zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from eventengine_contract.snapshots import Snapshot, Source
+
+from .quantities import bounded_millis, millis_from_count, millis_from_ratio
+
+KAFKA: Final = "kafka"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSample:
+    """A partition that the pod claims. `lag_events` is None where it could not be measured."""
+
+    partition: int
+    assigned_at_seconds: int
+    lag_events: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSample:
+    """One source of the pod and the partitions of it that the pod claims."""
+
+    name: str
+    type: str
+    topic: str | None
+    partitions_total: int
+    connected: bool
+    partitions: tuple[PartitionSample, ...]
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether this source has a lag at all: a Kafka topic always, others if they have partitions."""
+        return self.type == KAFKA or self.partitions_total > 0
+
+
+@dataclass(frozen=True, slots=True)
+class PodSample:
+    """What one pod measured on one whole second."""
+
+    sampled_at_seconds: int
+    incarnation: str
+    started_at_seconds: int
+    ready: bool
+    gauges_millis: Mapping[str, int | None]
+    shed_events: Mapping[str, int]
+    sources: tuple[SourceSample, ...]
+
+
+def _allocator_pressure(snapshot: Snapshot) -> int | None:
+    limit = snapshot.process.memory_limit_bytes
+    if not limit:
+        return None
+    return bounded_millis(-(-snapshot.allocator.resident_bytes * 1000 // limit))
+
+
+def _ring_utilisation(snapshot: Snapshot) -> int | None:
+    values = [millis_from_ratio(ring.utilisation) for ring in snapshot.rings]
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None
+
+
+_GAUGES: Final[dict[str, Callable[[Snapshot], int | None]]] = {
+    "buffer_pool_utilisation": lambda snapshot: millis_from_ratio(snapshot.buffer_pool.utilisation),
+    "ring_utilisation": _ring_utilisation,
+    "arena_utilisation": lambda snapshot: millis_from_ratio(snapshot.arena.utilisation),
+    "allocator_pressure": _allocator_pressure,
+    "service_time_p99_milliseconds": lambda snapshot: bounded_millis(
+        -(-snapshot.latency.service_p99_nanoseconds // 1000)
+    ),
+}
+PARTITIONS_MAX: Final = 65_536
+"""More partitions than any source has; a pod that reports more is refused before it costs memory."""
+
+
+def pod_sample(snapshot: Snapshot) -> PodSample:
+    """The values in `snapshot`.
+
+    Raises:
+        ValueError: it reports more than can be true.
+    """
+    for source in snapshot.sources:
+        if source.partitions_total > PARTITIONS_MAX:
+            raise ValueError(f"source {source.name} reports {source.partitions_total} partitions")
+    return PodSample(
+        sampled_at_seconds=snapshot.sampled_at_seconds,
+        incarnation=snapshot.identity.incarnation,
+        started_at_seconds=snapshot.identity.started_at_seconds,
+        ready=snapshot.readiness.ready,
+        gauges_millis={name: gauge(snapshot) for name, gauge in _GAUGES.items()},
+        shed_events=dict(snapshot.counters.shed),
+        sources=tuple(_source_sample(source) for source in snapshot.sources),
+    )
+
+
+def _source_sample(source: Source) -> SourceSample:
+    return SourceSample(
+        name=source.name,
+        type=source.type,
+        topic=source.topic,
+        partitions_total=source.partitions_total,
+        connected=source.connected,
+        partitions=tuple(
+            PartitionSample(
+                partition.partition,
+                partition.assigned_at_seconds,
+                partition.lag_events
+                if partition.lag_events is not None and millis_from_count(partition.lag_events) is not None
+                else None,
+            )
+            for partition in source.partitions
+        ),
+    )

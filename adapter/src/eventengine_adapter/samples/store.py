@@ -1,0 +1,90 @@
+"""The last samples of every pod, and why the newest is not newer.
+
+Bounded twice: `SECONDS_KEPT` samples a pod, and only pods that the fleet still
+has (`retain`). The store is written by the sampling loop and read by requests,
+both on the event loop's thread: no method awaits, so none sees half a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from .pod_samples import PodSample
+
+RATE_WINDOW_SECONDS: Final = 10
+SECONDS_KEPT: Final = 24
+"""Enough for a rate over ten seconds that ends ten seconds ago, with a little to spare."""
+
+
+class History:
+    """The samples of one pod, by the second they were closed on."""
+
+    def __init__(self) -> None:
+        self._by_second: dict[int, PodSample] = {}
+        self.failure: str | None = None
+        """Why the last attempt to read this pod gave no sample; None after one that did."""
+
+    def add(self, sample: PodSample) -> None:
+        """Keep `sample`, and let go of the oldest where that makes too many."""
+        self._by_second[sample.sampled_at_seconds] = sample
+        for second in sorted(self._by_second)[:-SECONDS_KEPT]:
+            del self._by_second[second]
+
+    @property
+    def newest_second(self) -> int | None:
+        """Second of the newest sample; None while there is none."""
+        return max(self._by_second, default=None)
+
+    @property
+    def oldest_second(self) -> int | None:
+        """Second of the oldest sample that is still kept."""
+        return min(self._by_second, default=None)
+
+    def at(self, second: int) -> PodSample | None:
+        """The sample that was closed on `second`."""
+        return self._by_second.get(second)
+
+    def rate_base(self, second: int) -> tuple[PodSample, PodSample | None] | None:
+        """The samples that a rate ending at `second` is computed from; None where one is missing.
+
+        The older one is None if the process started within the window: its
+        counters were zero then, and that is known without a sample.
+        """
+        sample = self.at(second)
+        if sample is None:
+            return None
+        base = self.at(second - RATE_WINDOW_SECONDS)
+        if base is not None and base.incarnation == sample.incarnation:
+            return sample, base
+        return (sample, None) if sample.started_at_seconds > second - RATE_WINDOW_SECONDS else None
+
+
+_NOTHING: Final = History()
+
+
+class SampleStore:
+    """The histories of all pods, by pod UID."""
+
+    def __init__(self) -> None:
+        self._histories: dict[str, History] = {}
+
+    def history(self, pod_uid: str) -> History:
+        """What is known of a pod; an empty history where nothing is."""
+        return self._histories.get(pod_uid, _NOTHING)
+
+    def record(self, pod_uid: str, samples: Iterable[PodSample]) -> None:
+        """Keep what was read from a pod."""
+        history = self._histories.setdefault(pod_uid, History())
+        for sample in samples:
+            history.add(sample)
+        history.failure = None
+
+    def record_failure(self, pod_uid: str, reason: str) -> None:
+        """Keep why a pod could not be read; its older samples stay, and age."""
+        self._histories.setdefault(pod_uid, History()).failure = reason
+
+    def retain(self, pod_uids: Collection[str]) -> None:
+        """Forget all pods but these."""
+        for uid in [uid for uid in self._histories if uid not in pod_uids]:
+            del self._histories[uid]
