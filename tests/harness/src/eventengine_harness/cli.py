@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from eventengine_harness import builds
-from eventengine_harness.control_planes import LOOPBACK_INSTANCE, LoopbackControlPlane
+from eventengine_harness import brokers, builds, control_planes
+from eventengine_harness.brokers import LoopbackKafka
+from eventengine_harness.control_planes import LoopbackControlPlane
 from eventengine_harness.exceptions import HarnessError
 from eventengine_harness.ledgers import Instance, instances, sweep_abandoned
 from eventengine_harness.running import say
@@ -64,7 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     plane = things.add_parser("control-plane", help="a control plane on loopback, without a node")
     actions = plane.add_subparsers(required=True, metavar="ACTION")
     actions.add_parser("up", help="start it in the background").set_defaults(act=_control_plane_up)
-    _add_down(actions, LOOPBACK_INSTANCE)
+    _add_down(actions, control_planes.LOOPBACK_INSTANCE)
+
+    kafka = things.add_parser("kafka", help="an Apache Kafka broker on loopback")
+    actions = kafka.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("up", help="start it in the background").set_defaults(act=_kafka_up)
+    _add_down(actions, brokers.LOOPBACK_INSTANCE)
 
     status = things.add_parser("status", help="what runs on this machine")
     status.set_defaults(act=_status)
@@ -86,12 +92,22 @@ def _build(options: argparse.Namespace) -> None:
 
 def _control_plane_up(_options: argparse.Namespace) -> None:
     started = time.monotonic()
-    plane = LoopbackControlPlane(LOOPBACK_INSTANCE)
+    plane = LoopbackControlPlane(control_planes.LOOPBACK_INSTANCE)
     plane.up()
     kubeconfig = plane.kubeconfig
     plane.detach()
     say(f"the control plane is up after {time.monotonic() - started:.1f} s")
     print(f"export KUBECONFIG={kubeconfig}")
+
+
+def _kafka_up(_options: argparse.Namespace) -> None:
+    started = time.monotonic()
+    kafka = LoopbackKafka(brokers.LOOPBACK_INSTANCE)
+    kafka.up()
+    servers = kafka.broker.bootstrap_servers
+    kafka.detach()
+    say(f"Kafka is up after {time.monotonic() - started:.1f} s")
+    print(servers)
 
 
 def _down(options: argparse.Namespace) -> None:

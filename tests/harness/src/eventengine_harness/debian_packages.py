@@ -33,7 +33,8 @@ NODE = (
     "util-linux",
 )
 IMAGES = ("buildah", "mmdebstrap")
-KAFKA = ("maven", "openjdk-17-jre-headless")
+JAVA = ("openjdk-17-jre-headless",)
+KAFKA = ("maven", *JAVA)
 # Debian's own Go is too old to start the pinned toolchain, so Go is expected to be there.
 GO = ("ca-certificates", "gcc", "git", "libc6-dev")
 

@@ -1,0 +1,301 @@
+"""A real Apache Kafka broker in KRaft mode, fit for transactions though it is alone.
+
+Owns its configuration, storage, start, orderly stop and kill -9, topics, and the
+command-line classes. On the machine's loopback (`LoopbackKafka`), or at the
+node's address in a cluster's sandbox, where pods reach it as well.
+
+Restarting keeps the data: `stop()` or `kill()` then `start()` is "Kafka was away".
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from eventengine_harness import builds, debian_packages
+from eventengine_harness.control_planes import LOOPBACK, free_port
+from eventengine_harness.exceptions import HarnessError
+from eventengine_harness.ledgers import Instance
+from eventengine_harness.processes import ComponentProcess, Launcher
+from eventengine_harness.running import run
+from eventengine_harness.waiting import wait_for
+from eventengine_harness.warden import Warden
+
+LOOPBACK_INSTANCE = "kafka"
+LOG_CONFIGURATION = Path(__file__).resolve().parent / "programs" / "log4j2.properties"
+HEAP_MEBIBYTES = 768
+START_DEADLINE_SECONDS = 60.0
+STOP_GRACE_SECONDS = 30.0
+REQUEST_TIMEOUT_SECONDS = 10.0
+TOPIC_DEADLINE_SECONDS = 20.0
+REAP_DEADLINE_SECONDS = 10.0
+JAVA_OPTIONS = (
+    f"-Xms{HEAP_MEBIBYTES // 3}m",
+    f"-Xmx{HEAP_MEBIBYTES}m",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-XX:-UsePerfData",
+)
+TOOL_OPTIONS = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
+
+
+@dataclass
+class Broker:
+    """One broker that is its own controller.
+
+    Attributes:
+        folder: For configuration and data; a real disk.
+        launcher: Starts the process.
+        jars: The folder of the broker's jars.
+        host: The address it listens on and advertises.
+        port: The port for clients.
+        controller_port: The port of its controller, on its own loopback.
+        settings: Broker settings that override the ones here.
+    """
+
+    folder: Path
+    launcher: Launcher
+    jars: Path
+    host: str
+    port: int
+    controller_port: int
+    process: ComponentProcess | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """What clients are given as `bootstrap.servers`."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def data_folder(self) -> Path:
+        """Where the partitions lie."""
+        return self.folder / "data"
+
+    def start(self) -> None:
+        """Start the broker, formatting its storage the first time; `wait_until_ready` follows."""
+        if self.process is not None and self.process.is_running():
+            raise HarnessError("the broker is running already")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        configuration = self.folder / "server.properties"
+        configuration.write_text("".join(f"{key}={value}\n" for key, value in self._configuration().items()))
+        if not (self.data_folder / "meta.properties").exists():
+            identifier = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+            self.tool(
+                "kafka.tools.StorageTool",
+                *("format", "--cluster-id", identifier, "--config", str(configuration)),
+            )
+        self.process = self.launcher.launch(
+            "kafka", [*self._java(JAVA_OPTIONS), "kafka.Kafka", configuration]
+        )
+
+    def wait_until_ready(self) -> None:
+        """Wait until the broker answers a metadata request."""
+        if self.process is None:
+            raise HarnessError("the broker was not started")
+        self.process.wait_ready(self.answers, "Kafka", START_DEADLINE_SECONDS)
+
+    def answers(self) -> bool:
+        """Whether the broker answers a metadata request now."""
+        try:
+            # Asked first, since the client would log each refused connection.
+            socket.create_connection((self.host, self.port), timeout=1).close()
+            return bool(self._admin().list_topics(timeout=REQUEST_TIMEOUT_SECONDS).brokers)
+        except (OSError, KafkaException):
+            return False
+
+    def stop(self) -> None:
+        """End the broker in an orderly way; its data stays."""
+        if self.process is not None:
+            self.process.stop(STOP_GRACE_SECONDS)
+            self.process = None
+
+    def kill(self) -> None:
+        """Kill -9 the broker; what it had not written to disk is up to the page cache."""
+        if self.process is not None:
+            self.process.stop(grace_seconds=0)
+            self.process = None
+
+    def restart(self) -> None:
+        """Stop in an orderly way, start, and wait until it answers."""
+        self.stop()
+        self.start()
+        self.wait_until_ready()
+
+    def create_topic(self, name: str, partitions: int, settings: Mapping[str, str] | None = None) -> None:
+        """Create a topic and wait until clients see all its partitions with a leader."""
+        admin = self._admin()
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(settings or {}))
+        admin.create_topics([topic], operation_timeout=TOPIC_DEADLINE_SECONDS)[name].result()
+
+        def visible() -> bool:
+            metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics.get(name)
+            return (
+                metadata is not None
+                and len(metadata.partitions) == partitions
+                and all(partition.leader >= 0 for partition in metadata.partitions.values())
+            )
+
+        wait_for(visible, f"topic {name}", TOPIC_DEADLINE_SECONDS)
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic."""
+        self._admin().delete_topics([name])[name].result()
+
+    def topics(self) -> dict[str, int]:
+        """The topics with their partition counts, Kafka's own left out."""
+        found = self._admin().list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+        return {name: len(topic.partitions) for name, topic in found.items() if not name.startswith("__")}
+
+    def tool(
+        self,
+        main_class: str,
+        *arguments: str,
+        stdin: str | None = None,
+        timeout_seconds: float = 60.0,
+    ) -> str:
+        """Run one of Kafka's command-line classes; returns its standard output.
+
+        Examples of classes: `org.apache.kafka.tools.TopicCommand`,
+        `org.apache.kafka.tools.consumer.group.ConsumerGroupCommand`.
+        """
+        command = [*self._java(TOOL_OPTIONS, log_level="ERROR"), main_class, *arguments]
+        return run(command, stdin=stdin, timeout_seconds=timeout_seconds)
+
+    def _admin(self) -> AdminClient:
+        return AdminClient(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "socket.timeout.ms": int(REQUEST_TIMEOUT_SECONDS * 1000),
+                "log_level": 0,
+            }
+        )
+
+    def _java(self, options: Sequence[str], log_level: str = "INFO") -> list[str]:
+        return [
+            "java",
+            *options,
+            f"-Dlog4j2.configurationFile={LOG_CONFIGURATION}",
+            f"-Deventengine.log.level={log_level}",
+            "-cp",
+            f"{self.jars}/*",
+        ]
+
+    def _configuration(self) -> dict[str, str]:
+        return {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@{LOOPBACK}:{self.controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": (
+                f"PLAINTEXT://{self.host}:{self.port},CONTROLLER://{LOOPBACK}:{self.controller_port}"
+            ),
+            "advertised.listeners": f"PLAINTEXT://{self.host}:{self.port}",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "log.dirs": str(self.data_folder),
+            "auto.create.topics.enable": "false",
+            # One broker must be enough for everything that wants three.
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "4",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            # Groups start at once, and may choose short sessions, so that tests are short.
+            "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000",
+            # A killed producer's transaction ends at its timeout, not ten seconds after.
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+            # How long a killed broker is still believed to live, which its restart waits out.
+            "broker.session.timeout.ms": "5000",
+            "num.network.threads": "2",
+            "num.io.threads": "4",
+            "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
+            **self.settings,
+        }
+
+
+class LoopbackKafka:
+    """A broker on this machine's loopback: `with LoopbackKafka() as kafka:`.
+
+    It needs no root; several may run at once, each with free ports and data of
+    its own.
+    """
+
+    def __init__(self, name: str | None = None, *, settings: Mapping[str, str] | None = None) -> None:
+        self._name = name or f"{LOOPBACK_INSTANCE}-{secrets.token_hex(4)}"
+        self._settings = dict(settings or {})
+        self._instance: Instance | None = None
+        self._warden: Warden | None = None
+        self._broker: Broker | None = None
+
+    @property
+    def broker(self) -> Broker:
+        """The broker."""
+        if self._broker is None:
+            raise HarnessError("Kafka is not up; call up() or use `with`")
+        return self._broker
+
+    def up(self) -> None:
+        """Bring it up; on any failure everything started so far is removed."""
+        debian_packages.ensure_installed(debian_packages.JAVA)
+        jars = builds.kafka()
+        self._instance = Instance.create(self._name)
+        try:
+            self._warden = Warden(self._name)
+            ledger = self._instance.ledger
+            launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
+            self._broker = Broker(
+                *(ledger.folder, launcher, jars, LOOPBACK, free_port(), free_port()),
+                settings=self._settings,
+            )
+            self._broker.start()
+            self._broker.wait_until_ready()
+        except BaseException:
+            self.down()
+            raise
+
+    def detach(self) -> None:
+        """Leave it running in the background; the command `kafka down` ends it."""
+        if self._instance is None or self._warden is None:
+            raise HarnessError("Kafka is not up")
+        self._instance.detach()
+        self._warden.dismiss()
+        self._instance = self._warden = None
+
+    def down(self) -> None:
+        """End it and remove everything it made; harmless when it is not up."""
+        if self._instance is not None:
+            self._instance.end()
+            self._instance = None
+        if self._broker is not None and self._broker.process is not None:
+            self._broker.process.wrapper.wait(REAP_DEADLINE_SECONDS)
+        if self._warden is not None:
+            self._warden.dismiss()
+            self._warden = None
+        self._broker = None
+
+    def __enter__(self) -> Self:
+        self.up()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.down()

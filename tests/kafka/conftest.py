@@ -1,0 +1,22 @@
+"""One real broker serves all tests of this tier; each test has topics and groups of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from eventengine_harness.brokers import Broker, LoopbackKafka
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Broker]:
+    """A broker on loopback, shared by the whole tier; leave it running."""
+    with LoopbackKafka() as running:
+        yield running.broker
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name for this test's topics, groups and transactional ids."""
+    return f"test-{secrets.token_hex(4)}"
