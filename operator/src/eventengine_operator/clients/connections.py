@@ -1,0 +1,38 @@
+"""The way to the API server: the pod's service account, or the kubeconfig that KUBECONFIG names."""
+
+from __future__ import annotations
+
+import os
+
+import kopf
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import load_incluster_config, load_kube_config
+
+CONNECTIONS_MAX = 32
+
+
+async def open_api_client() -> ApiClient:
+    """A client whose credentials renew themselves.
+
+    Raises:
+        kubernetes.aio.config.ConfigException: there is neither a service account nor a usable kubeconfig.
+    """
+    configuration = Configuration()
+    if _kubeconfig():
+        await load_kube_config(config_file=_kubeconfig(), client_configuration=configuration)  # type: ignore[no-untyped-call]
+    else:
+        load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    configuration.connection_pool_maxsize = CONNECTIONS_MAX
+    configuration.retries = None  # the queue repeats, with a backoff for each key
+    return ApiClient(configuration=configuration)
+
+
+def log_in_to_watch(settings: kopf.OperatorSettings, **_: object) -> kopf.ConnectionInfo | None:
+    """The same credentials for the watches, which kopf runs over connections of its own."""
+    if _kubeconfig():
+        return kopf.login_with_kubeconfig(settings=settings)
+    return kopf.login_with_service_account(settings=settings)
+
+
+def _kubeconfig() -> str:
+    return os.environ.get("KUBECONFIG", "")

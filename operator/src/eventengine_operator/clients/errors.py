@@ -1,0 +1,59 @@
+"""Errors of the API server, translated once.
+
+ApiError
+├── NotFoundError      404: the object (or the namespace, or the CRD) isn't there
+├── ConflictError      409: somebody else was faster; decide anew
+├── RefusedError       400, 403, 422: repeating the same request won't help; its message is for people
+└── UnavailableError   429, 5xx, no connection, no answer in time: repeat later
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+MESSAGE_CHARACTERS_MAX: Final = 500
+
+
+class ApiError(Exception):
+    """A request that the API server did not carry out."""
+
+    def __init__(self, status: int, request: str, message: str, retry_after_seconds: float = 0.0) -> None:
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(f"{request}: {message[:MESSAGE_CHARACTERS_MAX]}")
+
+
+class NotFoundError(ApiError):
+    """See the module."""
+
+
+class ConflictError(ApiError):
+    """See the module."""
+
+
+class RefusedError(ApiError):
+    """See the module."""
+
+
+class UnavailableError(ApiError):
+    """See the module."""
+
+
+def error_of_answer(status: int, request: str, body: bytes, retry_after: str | None) -> ApiError:
+    """The error for an answer that isn't a success. Only the Status object's message is shown."""
+    try:
+        message = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"HTTP {status}"
+    seconds = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
+    kind: type[ApiError]
+    if status == 404:
+        kind = NotFoundError
+    elif status == 409:
+        kind = ConflictError
+    elif status == 429 or status >= 500:
+        kind = UnavailableError
+    else:
+        kind = RefusedError
+    return kind(status, request, message, seconds)

@@ -1,0 +1,212 @@
+"""Calls to the API server on plain objects: get, list, apply, patch, delete.
+
+Owns paths, headers, timeouts, the bound on concurrent calls, and their counting. Decides
+nothing and repeats nothing: what failed is decided anew by the next reconcile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import aiohttp
+from eventengine_contract.well_known import API_GROUP, API_VERSION, KIND, PLURAL
+from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
+
+from eventengine_operator.measuring import Measurements
+from eventengine_operator.resources.objects import Object, name_of, namespace_of, text_at
+
+from .errors import ApiError, NotFoundError, UnavailableError, error_of_answer
+
+CALLS_AT_ONCE_MAX: Final = 16
+CALL_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
+PAGE_OBJECTS: Final = 500
+PAGES_MAX: Final = 200
+APPLY_PATCH: Final = "application/apply-patch+yaml"
+MERGE_PATCH: Final = "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class ResourceType:
+    """A kind of object and where the API server serves it."""
+
+    api_version: str
+    kind: str
+    plural: str
+    is_namespaced: bool = True
+
+    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
+        """URL path of the collection, an object, or a part of it."""
+        root = "api" if "/" not in self.api_version else "apis"
+        parts = [root, self.api_version]
+        if self.is_namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/" + "/".join(parts)
+
+
+ENGINES: Final = ResourceType(f"{API_GROUP}/{API_VERSION}", KIND, PLURAL)
+DEPLOYMENTS: Final = ResourceType("apps/v1", "Deployment", "deployments")
+REPLICA_SETS: Final = ResourceType("apps/v1", "ReplicaSet", "replicasets")
+CONFIG_MAPS: Final = ResourceType("v1", "ConfigMap", "configmaps")
+SERVICES: Final = ResourceType("v1", "Service", "services")
+PODS: Final = ResourceType("v1", "Pod", "pods")
+SECRETS: Final = ResourceType("v1", "Secret", "secrets")
+AUTOSCALERS: Final = ResourceType("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+LEASES: Final = ResourceType("coordination.k8s.io/v1", "Lease", "leases")
+EVENTS: Final = ResourceType("events.k8s.io/v1", "Event", "events")
+API_SERVICES: Final = ResourceType(
+    "apiregistration.k8s.io/v1", "APIService", "apiservices", is_namespaced=False
+)
+
+CHILD_TYPES: Final = (CONFIG_MAPS, SERVICES, DEPLOYMENTS, AUTOSCALERS)
+_BY_KIND: Final = {item.kind: item for item in (*CHILD_TYPES, SECRETS, LEASES, API_SERVICES, ENGINES)}
+
+
+def type_of(kind: str) -> ResourceType:
+    """The resource type of a kind that the operator writes."""
+    return _BY_KIND[kind]
+
+
+class KubernetesApi:
+    """The API server."""
+
+    def __init__(self, client: ApiClient, measurements: Measurements) -> None:
+        self._client = client
+        self._measurements = measurements
+        self._slots = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def get(self, resource: ResourceType, namespace: str, name: str) -> Object | None:
+        """The object, or None where there is none."""
+        try:
+            return await self._call("GET", "get", resource, resource.path(namespace, name))
+        except NotFoundError:
+            return None
+
+    async def list(
+        self, resource: ResourceType, namespace: str, labels: Mapping[str, str] | None = None
+    ) -> list[Object]:
+        """Every object with these labels, of one namespace or (empty) of all."""
+        items: list[Object] = []
+        query = {"limit": str(PAGE_OBJECTS)}
+        if labels:
+            query["labelSelector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        for _ in range(PAGES_MAX):
+            page = await self._call("GET", "list", resource, resource.path(namespace), query)
+            items += [
+                item | {"apiVersion": resource.api_version, "kind": resource.kind}
+                for item in page.get("items") or ()
+            ]
+            following = text_at(page, "metadata", "continue")
+            if not following:
+                return items
+            query["continue"] = following
+        raise UnavailableError(0, f"list {resource.plural}", f"more than {PAGES_MAX * PAGE_OBJECTS} objects")
+
+    async def apply(self, manifest: Object, manager: str, subresource: str = "") -> Object:
+        """Server-side apply; conflicts with other field managers are won.
+
+        A uid or resourceVersion in the manifest's metadata is a precondition.
+        """
+        resource = type_of(manifest["kind"])
+        path = resource.path(namespace_of(manifest), name_of(manifest), subresource)
+        query = {"fieldManager": manager, "force": "true"}
+        return await self._call("PATCH", "apply", resource, path, query, manifest, APPLY_PATCH)
+
+    async def merge_patch(
+        self,
+        resource: ResourceType,
+        namespace: str,
+        name: str,
+        patch: Object,
+        manager: str,
+        subresource: str = "",
+    ) -> Object:
+        """JSON merge patch."""
+        path = resource.path(namespace, name, subresource)
+        return await self._call(
+            "PATCH", "patch", resource, path, {"fieldManager": manager}, patch, MERGE_PATCH
+        )
+
+    async def create(self, resource: ResourceType, manifest: Object, manager: str) -> Object:
+        """Create; an existing object is a ConflictError."""
+        path = resource.path(namespace_of(manifest))
+        return await self._call("POST", "create", resource, path, {"fieldManager": manager}, manifest)
+
+    async def replace(self, resource: ResourceType, manifest: Object, manager: str) -> Object:
+        """Replace the whole object; its resourceVersion is a precondition."""
+        path = resource.path(namespace_of(manifest), name_of(manifest))
+        return await self._call("PUT", "update", resource, path, {"fieldManager": manager}, manifest)
+
+    async def delete(
+        self, resource: ResourceType, namespace: str, name: str, uid: str, resource_version: str = ""
+    ) -> None:
+        """Delete exactly this object; its dependents follow. Being gone already is no error."""
+        preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
+        body = {"propagationPolicy": "Background", "preconditions": preconditions}
+        try:
+            await self._call("DELETE", "delete", resource, resource.path(namespace, name), None, body)
+        except NotFoundError:
+            return
+
+    async def serves(self, resource: ResourceType) -> bool:
+        """Whether the API server knows the resource type."""
+        try:
+            answer = await self._call("GET", "discover", resource, f"/apis/{resource.api_version}")
+        except NotFoundError:
+            return False
+        return any(text_at(item, "name") == resource.plural for item in answer.get("resources") or ())
+
+    async def _call(
+        self,
+        method: str,
+        verb: str,
+        resource: ResourceType,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        request = f"{verb} {path.removeprefix('/apis/').removeprefix('/api/')}"
+        url = f"{path}?{urlencode(query)}" if query else path
+        code = "none"
+        try:
+            async with self._slots:
+                status, retry_after, data = await self._exchange(method, url, body, content_type)
+            code = str(status)
+        except (aiohttp.ClientError, TimeoutError, OSError, ApiException) as error:
+            raise UnavailableError(0, request, f"no answer ({type(error).__name__}: {error})") from error
+        finally:
+            self._measurements.api_calls.labels(verb, resource.plural, code).inc()
+        if not 200 <= status < 300:
+            raise error_of_answer(status, request, data, retry_after)
+        return _decoded(request, data)
+
+    async def _exchange(
+        self, method: str, url: str, body: Object | None, content_type: str
+    ) -> tuple[int, str | None, bytes]:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        client: Any = self._client
+        request = await client.param_serialize(
+            method, url, header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
+        response = await client.call_api(*request, _request_timeout=CALL_TIMEOUT)
+        data: bytes = await response.read() or b""
+        return response.status, response.headers.get("Retry-After"), data
+
+
+def _decoded(request: str, data: bytes) -> Object:
+    try:
+        answer = json.loads(data)
+    except ValueError as error:
+        raise ApiError(0, request, "the answer is no JSON") from error
+    return answer if isinstance(answer, dict) else {}

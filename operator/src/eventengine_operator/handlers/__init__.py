@@ -1,0 +1,1 @@
+"""From watch events to keys, and from keys to reconciles. Thin: nothing is decided here."""

@@ -1,0 +1,120 @@
+"""One reconcile of one EventEngine: look, decide, write, report.
+
+Called with a key by one worker at a time. Holds nothing between calls but what is known of
+pods and metrics APIs, which others keep up to date.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from eventengine_contract.event_engine import ConditionType
+
+from eventengine_operator.clients.engine_reports import REREAD_SECONDS, EngineReports
+from eventengine_operator.clients.event_posting import EventPoster
+from eventengine_operator.clients.executing import Outcome, execute, write_status
+from eventengine_operator.clients.kubernetes_api import ENGINES, KubernetesApi
+from eventengine_operator.clients.observing import Surroundings, observe
+from eventengine_operator.reconciling.observations import MetricsApis, Observed
+from eventengine_operator.reconciling.planning import Plan, make_plan
+from eventengine_operator.reconciling.replicas import find_foreign_autoscaler
+from eventengine_operator.reconciling.statuses import make_status, news, scaling_news
+from eventengine_operator.resources.engines import Engine, read_engine
+
+BAD_WHEN_TRUE = frozenset({ConditionType.DEGRADED, ConditionType.PAUSED})
+NO_OUTCOME = Outcome({}, frozenset(), ())
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, order=True)
+class EngineKey:
+    """Which EventEngine."""
+
+    namespace: str
+    name: str
+
+
+class Reconciler:
+    """See the module."""
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        reports: EngineReports,
+        events: EventPoster,
+        default_image: str,
+        when_read: Callable[[EngineKey], None],
+    ) -> None:
+        self._api = api
+        self._reports = reports
+        self._events = events
+        self._default_image = default_image
+        self._when_read = when_read
+        self._pods_by_key: dict[EngineKey, frozenset[str]] = {}
+        self.metrics_apis = MetricsApis()
+
+    async def reconcile(self, key: EngineKey) -> float | None:
+        """Bring one EventEngine about; returns in how many seconds to look again, if soon.
+
+        Raises:
+            ApiError: the pass could not be finished and has to be repeated.
+        """
+        source = await self._api.get(ENGINES, key.namespace, key.name)
+        if source is None:
+            self._remember_pods(key, frozenset())
+            return None
+        engine = read_engine(source)
+        if engine.is_being_deleted:
+            return None
+        surroundings = await observe(self._api, key.namespace, key.name)
+        plan = self._plan(engine, self._observed(surroundings, NO_OUTCOME))
+        outcome = await execute(self._api, engine, plan.actions)
+        self._remember_pods(key, frozenset(pod.uid for pod in surroundings.pods))
+        self._reports.refresh(surroundings.pods, lambda: self._when_read(key))
+        observed = self._observed(surroundings, outcome)
+        await self._report(engine, plan, observed, outcome.errors)
+        is_waiting = any(not pod.is_ready and not pod.is_leaving for pod in surroundings.pods)
+        return REREAD_SECONDS if is_waiting or plan.awaits_deletion_of or outcome.errors else None
+
+    def _plan(self, engine: Engine, observed: Observed) -> Plan:
+        if engine.spec is None:
+            return Plan(foreign_autoscaler=find_foreign_autoscaler(engine, observed.autoscalers))
+        return make_plan(engine, engine.spec, observed, self._default_image)
+
+    def _observed(self, surroundings: Surroundings, outcome: Outcome) -> Observed:
+        children = surroundings.children | outcome.applied
+        for reference in outcome.deleted:
+            children.pop(reference, None)
+        return Observed(
+            children=children,
+            autoscalers=surroundings.autoscalers,
+            pods=surroundings.pods,
+            reports=self._reports.known(surroundings.pods),
+            metrics_apis=self.metrics_apis,
+        )
+
+    async def _report(self, engine: Engine, plan: Plan, observed: Observed, errors: tuple[str, ...]) -> None:
+        status = make_status(engine, plan, observed, errors, datetime.now(UTC))
+        if status == engine.status:
+            return
+        await write_status(self._api, engine, status)
+        for verdict in news(engine.status, status):
+            is_bad = (verdict.status == "True") == (verdict.type in BAD_WHEN_TRUE)
+            kind: Literal["Normal", "Warning"] = "Warning" if is_bad else "Normal"
+            note = f"{verdict.type.value} is {verdict.status}: {verdict.message or verdict.reason}"
+            await self._events.post(engine, kind, verdict.reason, note)
+        sentence = scaling_news(engine.status, status.get("replicas"))
+        if sentence:
+            await self._events.post(engine, "Normal", "Scaled", sentence)
+
+    def _remember_pods(self, key: EngineKey, uids: frozenset[str]) -> None:
+        for uid in self._pods_by_key.get(key, frozenset()) - uids:
+            self._reports.forget(uid)
+        if uids:
+            self._pods_by_key[key] = uids
+        else:
+            self._pods_by_key.pop(key, None)

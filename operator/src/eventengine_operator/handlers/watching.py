@@ -1,0 +1,186 @@
+"""The watches: kopf tells that something changed, and a key goes into the queue.
+
+Rules: nothing but `on.event` is used, so kopf writes no annotation, no finalizer and no Event, and
+keeps no peering; the API server filters by label; the content of an event is used for its key only.
+kopf owns the event loop it runs in and ends every task there, so it gets a thread of its own. A watch
+that dies for good ends that thread, and with it the process: a restart beats silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import kopf
+from eventengine_contract.well_known import (
+    API_GROUP,
+    API_VERSION,
+    KIND,
+    LABEL_ENGINE,
+    LABEL_MANAGED_BY,
+    MANAGED_BY,
+    PLURAL,
+)
+
+from eventengine_operator.clients.connections import log_in_to_watch
+from eventengine_operator.measuring import Measurements
+from eventengine_operator.resources.objects import Object, labels_of, name_of, namespace_of, text_at
+
+from .reconciler import EngineKey
+
+OWNED: Final = (
+    ("", "v1", "pods"),
+    ("", "v1", "services"),
+    ("", "v1", "configmaps"),
+    ("apps", "v1", "deployments"),
+)
+AUTOSCALERS: Final = ("autoscaling", "v2", "horizontalpodautoscalers")
+API_SERVICES: Final = ("apiregistration.k8s.io", "v1", "apiservices")
+METRICS_GROUPS: Final = frozenset({"custom.metrics.k8s.io", "external.metrics.k8s.io"})
+STOP_SECONDS_MAX: Final = 10.0
+_log = logging.getLogger(__name__)
+
+WhenEngine = Callable[[EngineKey], None]
+WhenMetrics = Callable[[], None]
+
+
+def key_of_engine(source: Object) -> EngineKey | None:
+    """The EventEngine itself."""
+    return EngineKey(namespace_of(source), name_of(source))
+
+
+def key_of_owned(source: Object) -> EngineKey | None:
+    """The EventEngine that an object carries the label of."""
+    engine = labels_of(source).get(LABEL_ENGINE, "")
+    return EngineKey(namespace_of(source), engine) if engine else None
+
+
+def key_of_autoscaler(source: Object) -> EngineKey | None:
+    """The EventEngine that an autoscaler, ours or another's, may act on."""
+    target = text_at(source, "spec", "scaleTargetRef", "name")
+    if text_at(source, "spec", "scaleTargetRef", "kind") not in (KIND, "Deployment"):
+        return None
+    return EngineKey(namespace_of(source), target) if target else None
+
+
+class Watches:
+    """kopf in a thread; see the module. The callbacks run in that thread."""
+
+    def __init__(
+        self,
+        namespaces: tuple[str, ...],
+        when_engine: WhenEngine,
+        when_metrics: WhenMetrics,
+        measurements: Measurements,
+        with_metrics: bool,
+    ) -> None:
+        self._namespaces = namespaces
+        self._when_engine = when_engine
+        self._when_metrics = when_metrics
+        self._measurements = measurements
+        self._with_metrics = with_metrics
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._started: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._run, name="watches", daemon=True)
+
+    def start(self) -> None:
+        """Start watching."""
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the watches still run."""
+        return self._thread.is_alive()
+
+    @property
+    def has_started(self) -> bool:
+        """Whether they came up."""
+        return self._started is not None and self._started.is_set()
+
+    def stop(self) -> None:
+        """End the watches, waiting a bounded time for it."""
+        if self._loop is not None and self._stop is not None and self.is_alive:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(STOP_SECONDS_MAX)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._watch_all())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this thread alone
+            _log.error("the watches ended: %s: %s", type(error).__name__, error)
+
+    async def _watch_all(self) -> None:
+        # kopf waits for flags of the threading module in a thread that outlives it; these end with the loop.
+        self._stop, self._started = asyncio.Event(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        await kopf.operator(
+            registry=self._registry(),
+            settings=self._settings(),
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            stop_flag=self._stop,
+            ready_flag=self._started,
+        )
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry, id="credentials")(log_in_to_watch)
+        self._watch(
+            registry,
+            (API_GROUP, API_VERSION, PLURAL),
+            lambda item: EngineKey(namespace_of(item), name_of(item)),
+        )
+        for resource in OWNED:
+            self._watch(registry, resource, key_of_owned)
+        self._watch(registry, AUTOSCALERS, key_of_autoscaler)
+        if self._with_metrics:
+            self._watch_metrics_apis(registry)
+        return registry
+
+    def _watch(
+        self,
+        registry: kopf.OperatorRegistry,
+        resource: tuple[str, str, str],
+        key_of: Callable[[Object], EngineKey | None],
+    ) -> None:
+        counter = self._measurements.watch_events.labels(resource[2])
+
+        async def changed(event: Mapping[str, Any], **_: Any) -> None:
+            counter.inc()
+            key = key_of(dict(event["object"]))
+            if key is not None:
+                self._when_engine(key)
+
+        kopf.on.event(*resource, registry=registry, id=resource[2])(changed)
+
+    def _watch_metrics_apis(self, registry: kopf.OperatorRegistry) -> None:
+        counter = self._measurements.watch_events.labels("apiservices")
+
+        async def changed(event: Mapping[str, Any], **_: Any) -> None:
+            counter.inc()
+            if text_at(dict(event["object"]), "spec", "group") in METRICS_GROUPS:
+                self._when_metrics()
+
+        kopf.on.event(*API_SERVICES, registry=registry, id="apiservices")(changed)
+
+    def _settings(self) -> kopf.OperatorSettings:
+        settings = kopf.OperatorSettings()
+        settings.peering.standalone = True
+        settings.scanning.disabled = True
+        settings.posting.enabled = False
+        settings.watching.connect_timeout = 5
+        settings.watching.server_timeout = 300
+        settings.watching.client_timeout = 330
+        settings.watching.chunk_size = 500
+        for _, _, plural in OWNED:
+            settings.watching.label_selectors[plural] = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+        settings.networking.request_timeout = 15
+        settings.networking.connect_timeout = 5
+        settings.networking.enforce_retry_after = True
+        settings.execution.default_backoff = 10
+        return settings

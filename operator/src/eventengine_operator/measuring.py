@@ -1,0 +1,61 @@
+"""The operator's own metrics, in one registry of their own.
+
+Owns names and labels. Label values come from small closed sets (verbs, codes, kinds, results), never
+from object names, so that the number of series has a bound.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+class Measurements:
+    """Counters and gauges of one operator process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.leader = Gauge(
+            "eventengine_operator_leader", "1 while this process holds the Lease.", registry=self.registry
+        )
+        self.queue_depth = Gauge(
+            "eventengine_operator_queue_depth", "Keys waiting to be reconciled.", registry=self.registry
+        )
+        self.queue_overflows = Counter(
+            "eventengine_operator_queue_overflows_total",
+            "Keys turned away by a full queue; the next resync brings them back.",
+            registry=self.registry,
+        )
+        self.reconciles = Counter(
+            "eventengine_operator_reconciles_total", "Reconciles.", ["result"], registry=self.registry
+        )
+        self.reconcile_seconds = Histogram(
+            "eventengine_operator_reconcile_seconds",
+            "Duration of a reconcile.",
+            registry=self.registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+        )
+        self.api_calls = Counter(
+            "eventengine_operator_api_calls_total",
+            "Calls to the API server.",
+            ["verb", "resource", "code"],
+            registry=self.registry,
+        )
+        self.watch_events = Counter(
+            "eventengine_operator_watch_events_total", "Watch events.", ["resource"], registry=self.registry
+        )
+        self.reports = Counter(
+            "eventengine_operator_engine_reports_total",
+            "Reads of an engine's own report.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.certificate_expiry = Gauge(
+            "eventengine_operator_certificate_expiry_timestamp_seconds",
+            "When a certificate of the adapter ends.",
+            ["certificate"],
+            registry=self.registry,
+        )
+
+    def exposition(self) -> bytes:
+        """All of it in the Prometheus text format."""
+        return generate_latest(self.registry)

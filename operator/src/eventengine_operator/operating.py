@@ -1,0 +1,305 @@
+"""The operator as a whole: lead, watch, work, and end.
+
+Order of a start: health port, Lease, CRD, watches, workers. Only the leader watches and
+writes. Order of an orderly end: watches, workers, Lease, health port. A lost Lease ends the
+process at once, without any of it: somebody else may be acting already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from collections.abc import Awaitable, Iterable
+from typing import Any, Final
+
+from eventengine_contract.well_known import MANAGED_BY
+
+from .clients.connections import open_api_client
+from .clients.engine_reports import EngineReports
+from .clients.errors import ApiError
+from .clients.event_posting import EventPoster
+from .clients.kubernetes_api import DEPLOYMENTS, ENGINES, KubernetesApi
+from .clients.leases import Leadership, LeaseTimes
+from .handlers.metrics_apis import MetricsApiKeeper, delete_api_services, make_policy
+from .handlers.queueing import KeyQueue
+from .handlers.reconciler import EngineKey, Reconciler
+from .handlers.watching import Watches
+from .manifests.metrics_apis import AdapterPlace
+from .measuring import Measurements
+from .reconciling.observations import MetricsApi, MetricsApis
+from .resources.objects import Object, name_of, namespace_of, uid_of
+from .serving import HealthServer
+from .settings import Settings
+
+COALESCE_SECONDS: Final = 0.1
+"""Events about one EventEngine within this time lead to one reconcile."""
+RECONCILE_SECONDS_MAX: Final = 60.0
+CRD_RETRY_SECONDS: Final = 2.0
+METRICS_RETRY_SECONDS: Final = 2.0
+WATCH_CHECK_SECONDS: Final = 1.0
+DRAIN_SECONDS: Final = 5.0
+SEIZE_SECONDS: Final = 120.0
+"""How long a clean-up keeps operators away: enough for the rest of an uninstallation."""
+CLEANUP_HOLDER: Final = "eventengine-operator-cleanup"
+METRICS_OFF: Final = MetricsApi("metrics APIs", "Absent", "the operator runs with its metrics mode off")
+_log = logging.getLogger(__name__)
+
+
+class Operator:
+    """One operator process."""
+
+    def __init__(self, settings: Settings, api: KubernetesApi, measurements: Measurements) -> None:
+        self._settings = settings
+        self._api = api
+        self._measurements = measurements
+        self._queue: KeyQueue[EngineKey] = KeyQueue(measurements)
+        self._reports = EngineReports(measurements)
+        self._reconciler = Reconciler(
+            api,
+            self._reports,
+            EventPoster(api, settings.holder),
+            settings.default_image,
+            when_read=lambda key: self._queue.push_after(key, COALESCE_SECONDS),
+        )
+        self._watches: Watches | None = None
+        self._metrics_wanted = asyncio.Event()
+        self._state = "starting"
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Run until `stop` is set (returns 0) or something ended that must not (returns 1)."""
+        settings = self._settings
+        server = HealthServer(
+            settings.listen_host, settings.listen_port, self._why_not_ready, self._measurements
+        )
+        await server.start()
+        owner = await self._until(stop, self._own_deployment())
+        times = LeaseTimes(settings.lease_seconds, settings.renew_deadline_seconds, settings.retry_seconds)
+        leadership = Leadership(self._api, settings.namespace, settings.holder, times, owner)
+        self._state = "standby"
+        try:
+            await self._until(stop, leadership.acquire())
+            if stop.is_set():
+                return 0
+            self._measurements.leader.set(1)
+            return await self._lead(stop, leadership, owner)
+        finally:
+            await server.stop()
+
+    def _why_not_ready(self) -> str:
+        if self._state in ("standby", "leading"):
+            return ""
+        return self._state
+
+    async def _lead(self, stop: asyncio.Event, leadership: Leadership, owner: Object | None) -> int:
+        lost = asyncio.create_task(leadership.keep(), name="lease")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        tasks = {asyncio.create_task(self._serve(owner), name="serve")}
+        done, _ = await asyncio.wait({lost, stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        if lost in done:
+            # Nothing may be tidied up: another leader may be at work already.
+            logging.shutdown()
+            os._exit(1)
+        for task in done - {stopping}:
+            _log.error("%s ended: %s", task.get_name(), task.exception() or "without an error")
+        if self._watches is not None:
+            await asyncio.to_thread(self._watches.stop)
+        await _cancelled(tasks)
+        self._queue.close()
+        await self._reports.close()
+        await _cancelled({lost, stopping})
+        try:
+            await leadership.release()
+        except ApiError as error:
+            _log.warning("the lease was not released: %s", error)
+        self._measurements.leader.set(0)
+        return 0 if stopping in done else 1
+
+    async def _serve(self, owner: Object | None) -> None:
+        """Everything that only a leader does. Never returns in order."""
+        self._state = "the EventEngine CRD isn't served"
+        await self._await_crd()
+        self._state = "the watches are starting"
+        loop = asyncio.get_running_loop()
+        self._watches = Watches(
+            self._settings.watch_namespaces,
+            when_engine=lambda key: _to_loop(loop, self._queue.push_after, key, COALESCE_SECONDS),
+            when_metrics=lambda: _to_loop(loop, self._metrics_wanted.set),
+            measurements=self._measurements,
+            with_metrics=self._settings.metrics_mode != "off",
+        )
+        self._watches.start()
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._settings.workers):
+                group.create_task(self._work(), name=f"worker {number}")
+            group.create_task(self._resync(), name="resync")
+            group.create_task(self._keep_metrics_apis(owner), name="metrics APIs")
+            group.create_task(self._attend_watches(self._watches), name="watches")
+
+    async def _await_crd(self) -> None:
+        while True:
+            try:
+                if await self._api.serves(ENGINES):
+                    return
+                _log.warning("the EventEngine CRD isn't installed; waiting")
+            except ApiError as error:
+                _log.warning("%s", error)
+            await asyncio.sleep(CRD_RETRY_SECONDS)
+
+    async def _attend_watches(self, watches: Watches) -> None:
+        """Watches that ended can't be revived; the process is."""
+        while watches.is_alive:
+            if watches.has_started and self._state != "leading":
+                self._state = "leading"
+                _log.info("watching")
+            await asyncio.sleep(WATCH_CHECK_SECONDS)
+        raise RuntimeError("the watches ended")
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.take()
+            try:
+                with self._measurements.reconcile_seconds.time():
+                    async with asyncio.timeout(RECONCILE_SECONDS_MAX):
+                        seconds = await self._reconciler.reconcile(key)
+            except (ApiError, TimeoutError) as error:
+                retry_after = error.retry_after_seconds if isinstance(error, ApiError) else 0.0
+                delay = self._queue.failed(key, retry_after)
+                self._measurements.reconciles.labels("error").inc()
+                _log.warning("%s/%s: %s; again in %.1f s", key.namespace, key.name, error, delay)
+            except Exception:  # noqa: BLE001 - see the comment
+                # A fault of ours in one EventEngine must not stop the work on all others.
+                delay = self._queue.failed(key)
+                self._measurements.reconciles.labels("fault").inc()
+                _log.exception("%s/%s: again in %.1f s", key.namespace, key.name, delay)
+            else:
+                self._measurements.reconciles.labels("ok").inc()
+                self._queue.done(key)
+                if seconds is not None:
+                    self._queue.push_after(key, seconds)
+
+    async def _resync(self) -> None:
+        """Reconcile everything now and then, spread over the interval: watches may lose events."""
+        interval = self._settings.resync_seconds
+        while True:
+            await asyncio.sleep(interval * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
+            try:
+                await self._push_all(spread_seconds=interval / 2)
+            except ApiError as error:
+                _log.warning("resync: %s", error)
+
+    async def _push_all(self, spread_seconds: float) -> None:
+        for namespace in self._settings.watch_namespaces or ("",):
+            for item in await self._api.list(ENGINES, namespace):
+                key = EngineKey(namespace_of(item), name_of(item))
+                self._queue.push_after(key, random.uniform(0, spread_seconds))  # noqa: S311 - spreads load
+
+    async def _keep_metrics_apis(self, owner: Object | None) -> None:
+        settings = self._settings
+        if settings.metrics_mode == "off":
+            self._reconciler.metrics_apis = MetricsApis(METRICS_OFF, METRICS_OFF)
+            await asyncio.Event().wait()
+            return
+        place = AdapterPlace(settings.namespace, settings.adapter_service, settings.adapter_service_port)
+        policy = make_policy(place, settings.authority_lifetime, settings.certificate_lifetime)
+        keeper = MetricsApiKeeper(self._api, place, settings.metrics_mode, policy, owner, self._measurements)
+        while True:
+            pause = settings.metrics_resync_seconds
+            try:
+                async with asyncio.timeout(RECONCILE_SECONDS_MAX):
+                    found = await keeper.reconcile()
+                    if found != self._reconciler.metrics_apis:
+                        self._reconciler.metrics_apis = found
+                        await self._push_all(spread_seconds=1.0)
+            except (ApiError, TimeoutError) as error:
+                _log.warning("metrics APIs: %s", error)
+                pause = min(pause, METRICS_RETRY_SECONDS)
+            await _sleep_unless(self._metrics_wanted, pause)
+
+    async def _own_deployment(self) -> Object | None:
+        """The reference that makes the Lease and the Secrets go with the operator's Deployment."""
+        settings = self._settings
+        while settings.deployment:
+            try:
+                live = await self._api.get(DEPLOYMENTS, settings.namespace, settings.deployment)
+            except ApiError as error:
+                _log.warning("%s", error)
+                await asyncio.sleep(settings.retry_seconds)
+                continue
+            if live is None:
+                _log.warning("there is no Deployment %s/%s", settings.namespace, settings.deployment)
+                return None
+            return {
+                "apiVersion": DEPLOYMENTS.api_version,
+                "kind": DEPLOYMENTS.kind,
+                "name": settings.deployment,
+                "uid": uid_of(live),
+            }
+        return None
+
+    async def _until(self, stop: asyncio.Event, work: Awaitable[Object | None]) -> Object | None:
+        """The result of `work`, or None when `stop` came first."""
+        stopping = asyncio.ensure_future(stop.wait())
+        working = asyncio.ensure_future(work)
+        await asyncio.wait({stopping, working}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if working.done():
+            return working.result()
+        await _cancelled({working})
+        return None
+
+
+def _to_loop(loop: asyncio.AbstractEventLoop, function: object, *arguments: object) -> None:
+    """Call a function of the main loop from the thread of the watches, as long as there is one."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(function, *arguments)  # type: ignore[arg-type]
+
+
+async def _sleep_unless(event: asyncio.Event, seconds: float) -> None:
+    """Sleep, shorter if the event comes; an event costs one second at least, so that none makes a storm."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+        await asyncio.sleep(min(1.0, seconds))
+    except TimeoutError:
+        pass
+    event.clear()
+
+
+async def _cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    cancelled = list(tasks)
+    for task in cancelled:
+        task.cancel()
+    await asyncio.wait(cancelled, timeout=DRAIN_SECONDS)
+
+
+async def run_operator(settings: Settings) -> int:
+    """Run an operator until SIGTERM or SIGINT; returns the exit code."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    measurements = Measurements()
+    api = KubernetesApi(await open_api_client(), measurements)
+    try:
+        return await Operator(settings, api, measurements).run(stop)
+    finally:
+        await api.close()
+
+
+async def clean_up(settings: Settings) -> int:
+    """Delete the APIServices of this installation, for good.
+
+    A running operator would make them again. So the Lease is taken from it first: it notices within
+    its renewal deadline, ends, and comes back as a standby until the clean-up's term is over.
+    """
+    api = KubernetesApi(await open_api_client(), Measurements())
+    times = LeaseTimes(settings.lease_seconds, settings.renew_deadline_seconds, settings.retry_seconds)
+    try:
+        await Leadership(api, settings.namespace, CLEANUP_HOLDER, times).seize(SEIZE_SECONDS)
+        await asyncio.sleep(settings.renew_deadline_seconds)
+        deleted = await delete_api_services(api, settings.namespace)
+        _log.info("%s: deleted %s", MANAGED_BY, ", ".join(deleted) or "nothing; there was none")
+    finally:
+        await api.close()
+    return 0
