@@ -16,13 +16,13 @@ from eventengine_contract.well_known import ANNOTATION_PAUSED
 
 from eventengine_operator.resources.engines import Engine, insecure_sources, metric_sources
 from eventengine_operator.resources.objects import Object, condition_of, generation_of, number_at, text_at
-from eventengine_operator.resources.pods import EngineReport, Pod
+from eventengine_operator.resources.pods import UNSCHEDULABLE, EngineReport, Pod
 
 from .observations import MetricsApi, MetricsApis, Observed
 from .planning import Plan
 
 STARTING_SECONDS_MAX: Final = 30
-"""A pod younger than this and not ready is starting; older, it is in trouble."""
+"""A pod younger than this and not ready is starting, or awaits a node; older, it is in trouble."""
 PODS_NAMED_MAX: Final = 5
 REASON_CHARACTERS_MAX: Final = 300
 
@@ -143,7 +143,8 @@ def pod_troubles(
         if pod.is_ready or pod.is_leaving:
             continue
         age_seconds = (now - pod.created_at).total_seconds() if pod.created_at else STARTING_SECONDS_MAX
-        if not pod.trouble and age_seconds < STARTING_SECONDS_MAX and not with_starting:
+        may_pass = not pod.trouble or pod.trouble.startswith(UNSCHEDULABLE)
+        if may_pass and age_seconds < STARTING_SECONDS_MAX and not with_starting:
             continue
         troubles.append(f"{pod.name}: {_why_not_ready(pod, reports.get(pod.uid))[:REASON_CHARACTERS_MAX]}")
     if len(troubles) > PODS_NAMED_MAX:

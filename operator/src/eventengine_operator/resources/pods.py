@@ -24,6 +24,7 @@ from .objects import (
 )
 
 CONTAINER_NAME: Final = "engine"
+UNSCHEDULABLE: Final = "Unschedulable"
 WAITING_IS_NORMAL: Final = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
@@ -101,8 +102,8 @@ def _trouble_of(source: Object) -> str:
         reason = text_at(source, "status", "reason") or "Failed"
         return _joined(reason, text_at(source, "status", "message"))
     scheduled = condition_of(source, "PodScheduled")
-    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return _joined("Unschedulable", text_at(scheduled, "message"))
+    if scheduled.get("status") == "False" and scheduled.get("reason") == UNSCHEDULABLE:
+        return _joined(UNSCHEDULABLE, text_at(scheduled, "message"))
     for status in list_at(source, "status", "containerStatuses"):
         reason = text_at(status, "state", "waiting", "reason")
         if reason not in WAITING_IS_NORMAL:
