@@ -16,6 +16,7 @@ from eventengine_contract.quantities import parse_quantity_millis
 from eventengine_harness import builds
 from eventengine_harness.exceptions import CommandError
 from eventengine_harness.running import run
+from eventengine_operator.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "eventengine"
@@ -50,6 +51,7 @@ ALTERNATIVES: dict[str, str] = {
             "podLabels": "{team: platform}",
         }.items()
     },
+    "operator.watchNamespaces": "[red, blue]",
     "adapter.maxUnavailable": "50%",
     "adapter.topologySpreadConstraints": "[]",
     "metricsApis.mode": '"off"',
@@ -125,6 +127,12 @@ def pods(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for item in objects
         if item["kind"] in {"Deployment", "Job"}
     }
+
+
+def environment(objects: list[dict[str, Any]], owner: str) -> dict[str, str]:
+    """The variables of a component's container; those that the pod fills in have one stand-in value."""
+    (container,) = pods(objects)[owner]["spec"]["containers"]
+    return {item["name"]: item.get("value", "from-the-pod") for item in container["env"]}
 
 
 def rules(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -235,7 +243,36 @@ def test_api_services_are_changed_by_name_only_and_not_at_all_when_the_mode_is_o
         ]
     ]
     switched_off = render(values=nested("metricsApis.mode", '"off"'))
-    assert not [rule for _, rule in rules(switched_off) if "apiservices" in rule["resources"]]
+    assert [set(rule["verbs"]) for _, rule in rules(switched_off) if "apiservices" in rule["resources"]] == [
+        {"get", "delete"}
+    ]
+    assert not [rule for _, rule in rules(switched_off) if "secrets" in rule["resources"]]
+
+
+def test_operator_confined_to_namespaces_has_rights_on_workloads_in_these_alone() -> None:
+    confined = render(values=nested("operator.watchNamespaces", "[red, blue]"))
+    bound = [item for item in confined if item.get("roleRef", {}).get("name") == "eventengine-operator"]
+    assert {(item["kind"], item["metadata"]["namespace"], item["roleRef"]["kind"]) for item in bound} == {
+        ("RoleBinding", "eventengine-system", "Role"),
+        ("RoleBinding", "red", "ClusterRole"),
+        ("RoleBinding", "blue", "ClusterRole"),
+    }
+
+
+def test_operator_understands_every_setting_it_is_given() -> None:
+    values = {
+        "engine.image.tag": "9.9.9",
+        "operator.watchNamespaces": "[red, blue]",
+        "operator.logLevel": "warning",
+        "metricsApis.mode": "custom-only",
+    }
+    settings = read_settings(environment(render(values=merged(values)), "eventengine-operator"))
+    assert settings.default_image == "eventengine/engine:9.9.9"
+    assert settings.watch_namespaces == ("blue", "red")
+    assert settings.log_level == "WARNING"
+    assert settings.metrics_mode == "custom-only"
+    assert settings.deployment == "eventengine-operator"
+    assert settings.namespace == settings.identity == "from-the-pod"
 
 
 def test_adapter_never_writes(everything: list[dict[str, Any]]) -> None:
