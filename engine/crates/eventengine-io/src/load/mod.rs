@@ -196,11 +196,12 @@ fn drive(plan: &Arc<Plan>, sender: &Sender, run: &Run) -> Result<serde_json::Val
     let (mut payload, mut key) = (Vec::with_capacity(4096), Vec::with_capacity(32));
     let mut interrupted = false;
     for Intended { at_nanoseconds, subject } in Walk::new(&plan.schedule, plan.seed) {
+        counts.await_event(at_nanoseconds);
         if !wait_until(counts, at_nanoseconds, stopping) {
             interrupted = true;
             break;
         }
-        counts.take(at_nanoseconds);
+        counts.take();
         let written = events.write(subject, begin_unix + at_nanoseconds, &mut payload, &mut key);
         let producer = match written {
             events::Written::Valid { producer } => producer,

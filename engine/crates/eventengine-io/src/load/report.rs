@@ -75,9 +75,13 @@ impl Counts {
         self.begin.get().map_or(0, |begin| begin.elapsed().as_nanos() as u64)
     }
 
-    /// An event left the schedule.
-    pub fn take(&self, intended: u64) {
+    /// The event that is waited for next.
+    pub fn await_event(&self, intended: u64) {
         self.next_intended.store(intended, Ordering::Relaxed);
+    }
+
+    /// An event left the schedule.
+    pub fn take(&self) {
         self.taken.fetch_add(1, Ordering::Relaxed);
     }
 
