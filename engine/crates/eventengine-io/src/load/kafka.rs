@@ -5,6 +5,7 @@
 //! full queue makes the sender wait; nothing is dropped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -13,6 +14,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::statistics::Statistics;
 
 use super::plan::KafkaTarget;
 use super::report::Counts;
@@ -20,17 +22,27 @@ use crate::Error;
 
 /// How long a broker may take to answer the first questions.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
+/// How often the client tells its state.
+const STATISTICS_INTERVAL_MILLISECONDS: &str = "100";
 /// Pause while the queue is full.
 const FULL_PAUSE: Duration = Duration::from_micros(500);
 
 /// Hands delivery reports to the counts.
 struct Reports {
     counts: Arc<Counts>,
+    /// Whether the broker has given the producer its id, without which nothing is sent.
+    identified: Arc<AtomicBool>,
 }
 
 impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         self.counts.note_trouble(&format!("{error}: {reason}"));
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        if statistics.eos.is_some_and(|state| state.idemp_state == "Assigned") {
+            self.identified.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -74,11 +86,22 @@ impl KafkaSender {
         configuration
             .set("enable.idempotence", "true")
             .set("partitioner", "murmur2_random")
+            .set("statistics.interval.ms", STATISTICS_INTERVAL_MILLISECONDS)
             .set("queue.buffering.max.messages", queue_events_max.to_string())
             .set("message.timeout.ms", message_timeout.as_millis().max(1000).to_string());
-        let producer = configuration.create_with_context(Reports { counts }).map_err(|error| {
+        let identified = Arc::new(AtomicBool::new(false));
+        let reports = Reports { counts, identified: Arc::clone(&identified) };
+        let producer = configuration.create_with_context(reports).map_err(|error| {
             Error::Configuration { path: "properties".to_owned(), message: error.to_string() }
         })?;
+        // The schedule begins with a client that can send: getting there is not the target's latency.
+        let deadline = Instant::now() + FIRST_ANSWER;
+        while !identified.load(Ordering::Relaxed) {
+            if Instant::now() >= deadline {
+                return Err(Error::Engine(format!("the broker at {bootstrap} gives the producer no id")));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Ok(KafkaSender { producer, topic: target.topic.clone() })
     }
 
