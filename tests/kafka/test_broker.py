@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from eventengine_harness.brokers import Broker, LoopbackKafka
+from eventengine_harness.brokers import Broker
 from eventengine_harness.waiting import wait_for
-
-
-@pytest.fixture
-def own_kafka() -> Iterator[Broker]:
-    """A broker that the test may stop and kill."""
-    with LoopbackKafka() as running:
-        yield running.broker
 
 
 def committed_values(broker: Broker, topic: str, count: int) -> list[bytes]:
