@@ -31,7 +31,7 @@ class KubernetesAccess:
 
     def __init__(self, kubeconfig: Path, kubectl_program: Path) -> None:
         self.kubeconfig = kubeconfig
-        self._kubectl = kubectl_program
+        self.kubectl_program = kubectl_program
 
     @property
     def environment(self) -> dict[str, str]:
@@ -45,7 +45,7 @@ class KubernetesAccess:
         timeout_seconds: float = COMMAND_SECONDS,
     ) -> str:
         """Run kubectl; returns its standard output."""
-        command = [self._kubectl, f"--kubeconfig={self.kubeconfig}", *arguments]
+        command = [self.kubectl_program, f"--kubeconfig={self.kubeconfig}", *arguments]
         return run(command, stdin=stdin, timeout_seconds=timeout_seconds)
 
     def helm(

@@ -8,14 +8,18 @@ interrupted, everything started so far is removed.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
-from eventengine_harness import brokers, builds, control_planes
+from eventengine_harness import brokers, builds, clusters, control_planes, nodes
 from eventengine_harness.brokers import LoopbackKafka
+from eventengine_harness.clusters import Cluster
 from eventengine_harness.control_planes import LoopbackControlPlane
 from eventengine_harness.exceptions import HarnessError
 from eventengine_harness.ledgers import Instance, instances, sweep_abandoned
@@ -62,6 +66,19 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("target", choices=sorted(BUILDS))
     build.set_defaults(act=_build)
 
+    cluster = things.add_parser("cluster", help="a real one-node cluster; needs root")
+    actions = cluster.add_subparsers(required=True, metavar="ACTION")
+    up = actions.add_parser("up", help="start it in the background")
+    up.add_argument("--kafka", action="store_true", help="with Kafka at 10.99.0.1:9092")
+    up.set_defaults(act=_cluster_up)
+    _add_down(actions, clusters.INSTANCE)
+    kubectl = actions.add_parser("kubectl", help="run kubectl against the cluster in the background")
+    kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
+    kubectl.set_defaults(act=_cluster_kubectl)
+    load = actions.add_parser("load-image", help="import image archives into the node")
+    load.add_argument("archives", nargs="+", type=Path)
+    load.set_defaults(act=_cluster_load_image)
+
     plane = things.add_parser("control-plane", help="a control plane on loopback, without a node")
     actions = plane.add_subparsers(required=True, metavar="ACTION")
     actions.add_parser("up", help="start it in the background").set_defaults(act=_control_plane_up)
@@ -88,6 +105,32 @@ def _build(options: argparse.Namespace) -> None:
     built = BUILDS[options.target]()
     for path in built.values() if isinstance(built, dict) else [built]:
         print(path)
+
+
+def _cluster_up(options: argparse.Namespace) -> None:
+    started = time.monotonic()
+    cluster = Cluster(kafka=options.kafka)
+    cluster.up()
+    kubeconfig, programs = cluster.kubeconfig, cluster.access.kubectl_program.parent
+    servers = cluster.broker.bootstrap_servers if options.kafka else None
+    cluster.detach()
+    say(f"the cluster is up after {time.monotonic() - started:.1f} s")
+    if servers:
+        say(f"Kafka listens at {servers}")
+    print(f"export KUBECONFIG={kubeconfig} PATH={programs}:$PATH")
+
+
+def _cluster_kubectl(options: argparse.Namespace) -> None:
+    access = clusters.background().access
+    words = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
+    command = [str(access.kubectl_program), *words]
+    sys.exit(subprocess.run(command, check=False, env={**os.environ, **access.environment}).returncode)
+
+
+def _cluster_load_image(options: argparse.Namespace) -> None:
+    background = clusters.background()
+    for archive in options.archives:
+        nodes.import_image(background.sandbox, background.containerd_socket, archive.resolve())
 
 
 def _control_plane_up(_options: argparse.Namespace) -> None:

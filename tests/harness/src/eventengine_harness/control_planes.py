@@ -123,7 +123,8 @@ class ControlPlane:
 
     def start(self) -> None:
         """Bring everything up; returns when the API server is ready and the rest is started."""
-        self.start_etcd()
+        if "etcd" not in self.components:
+            self.start_etcd()
         # Written while etcd comes up.
         self.write_kubeconfig("admin", self.certificates.admin)
         self.wait_for_etcd()

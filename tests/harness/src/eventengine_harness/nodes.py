@@ -9,6 +9,7 @@ nothing, so everything else is started on the shared CPU by `taskset`.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,17 @@ class Node:
         network.mkdir()
         (network / "10-pods.conflist").write_text(json.dumps(_network(self.folder)))
         (self.folder / "containerd").mkdir()
+        runtime = self.folder / "runc-on-all-cpus"
+        # containerd is confined by taskset, and a process inherits that for good: the kernel
+        # would still apply it within a pod's own cpuset, and keep pods off the other cores.
+        everywhere = f"0-{(os.cpu_count() or 1) - 1}"
+        runtime.write_text(f'#!/bin/sh\nexec taskset --cpu-list {everywhere} runc "$@"\n')
+        runtime.chmod(0o755)
         configuration = self.folder / "containerd.toml"
         configuration.write_text(_containerd_configuration(self.folder, self.containerd_socket))
         containerd = self.launcher.launch("containerd", ["containerd", "--config", configuration])
         self.components["containerd"] = containerd
-        question = [*self.sandbox.prefix, *self._ctr("version")]
+        question = [*self.sandbox.prefix, *ctr(self.containerd_socket, "version")]
         containerd.wait_ready(lambda: succeeds(question), "containerd", NODE_DEADLINE_SECONDS)
         self.import_image(
             archives.write_image(
@@ -158,17 +165,11 @@ class Node:
 
     def import_image(self, archive: Path) -> None:
         """Import an image archive (`docker save` or OCI layout), so that pods can run it."""
-        self.sandbox.run(
-            self._ctr("images", "import", "--no-unpack=false", str(archive)),
-            timeout_seconds=IMPORT_DEADLINE_SECONDS,
-        )
+        import_image(self.sandbox, self.containerd_socket, archive)
 
     def images(self) -> list[str]:
         """The references of the images that the node has."""
-        return self.sandbox.run(self._ctr("images", "list", "--quiet")).split()
-
-    def _ctr(self, *words: str) -> list[str]:
-        return ["ctr", f"--address={self.containerd_socket}", "--namespace=k8s.io", *words]
+        return self.sandbox.run(ctr(self.containerd_socket, "images", "list", "--quiet")).split()
 
     def _kubelet_configuration(self, resolver: Path) -> dict[str, Any]:
         certificates = self.control_plane.certificates
@@ -211,6 +212,17 @@ class Node:
             "enableServer": True,
             "registerNode": True,
         }
+
+
+def ctr(socket: Path, *words: str | Path) -> list[str]:
+    """A command line of containerd's client, in the namespace that the kubelet uses."""
+    return ["ctr", f"--address={socket}", "--namespace=k8s.io", *(str(word) for word in words)]
+
+
+def import_image(sandbox: Sandbox, socket: Path, archive: Path) -> None:
+    """Import an image archive into the containerd behind a socket."""
+    command = ctr(socket, "images", "import", archive)
+    sandbox.run(command, timeout_seconds=IMPORT_DEADLINE_SECONDS)
 
 
 def _network(folder: Path) -> dict[str, Any]:
@@ -265,4 +277,5 @@ oom_score = 0
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
   SystemdCgroup = false
+  BinaryName = "{folder}/runc-on-all-cpus"
 """

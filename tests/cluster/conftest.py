@@ -1,0 +1,43 @@
+"""One real cluster with Kafka serves all tests of this tier; each test has a namespace of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from eventengine_harness.accesses import KubernetesAccess
+from eventengine_harness.brokers import Broker
+from eventengine_harness.clusters import Cluster
+
+OTHER_CLUSTER_WAIT_SECONDS = 900.0
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A node with the static CPU manager, a control plane, and Kafka at 10.99.0.1:9092."""
+    with Cluster(kafka=True, wait_seconds=OTHER_CLUSTER_WAIT_SECONDS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def access(cluster: Cluster) -> KubernetesAccess:
+    """Tools that act as cluster administrator."""
+    return cluster.access
+
+
+@pytest.fixture(scope="session")
+def kafka(cluster: Cluster) -> Broker:
+    """The broker beside the cluster; leave it running."""
+    return cluster.broker
+
+
+@pytest.fixture
+def namespace(access: KubernetesAccess) -> Iterator[str]:
+    """A fresh namespace; its pods are gone after the test, so that their CPUs are free again."""
+    name = f"test-{secrets.token_hex(4)}"
+    access.kubectl("create", "namespace", name)
+    access.wait_until("serviceaccount", "default", lambda _: True, "made", namespace=name)
+    yield name
+    access.kubectl(*("delete", "pods", "--all", f"--namespace={name}", "--grace-period=1", "--wait=true"))
+    access.delete("namespace", name, wait=False)

@@ -1,0 +1,229 @@
+"""A real one-node Kubernetes cluster with, if asked for, a real Kafka beside it.
+
+    with Cluster(kafka=True) as cluster:
+        cluster.access.apply(manifest)
+        cluster.broker.create_topic("hunt-events", 64)
+
+Everything runs in one sandbox (see `sandboxes`) on CPU 0, so that the other
+cores belong to pinned pods. The machine reaches the API server and Kafka at the
+node's address, 10.99.0.1. One cluster runs at a time on a machine, since address
+and cores exist once; a second one waits for the first, or says who has it.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from eventengine_harness import builds, debian_packages, sandboxes
+from eventengine_harness.accesses import KubernetesAccess
+from eventengine_harness.brokers import Broker
+from eventengine_harness.control_planes import ControlPlane, Endpoints
+from eventengine_harness.exceptions import HarnessError
+from eventengine_harness.ledgers import Instance, Ledger
+from eventengine_harness.locations import run_folder
+from eventengine_harness.nodes import Node
+from eventengine_harness.processes import ComponentProcess, Launcher
+from eventengine_harness.sandboxes import NODE_ADDRESS, Sandbox
+from eventengine_harness.warden import Warden
+
+INSTANCE = "cluster"
+CGROUP = "eventengine-harness"
+SHARED_CPUS = "0"
+KAFKA_PORT = 9092
+KAFKA_CONTROLLER_PORT = 9093
+REAP_DEADLINE_SECONDS = 10.0
+
+Thing = TypeVar("Thing")
+
+
+class Cluster:
+    """The cluster of this machine.
+
+    Args:
+        kafka: Whether a broker comes up too, at 10.99.0.1:9092.
+        wait_seconds: How long to wait for another process's cluster to end.
+    """
+
+    def __init__(self, *, kafka: bool = False, wait_seconds: float = 0.0) -> None:
+        self._with_kafka = kafka
+        self._wait_seconds = wait_seconds
+        self._instance: Instance | None = None
+        self._warden: Warden | None = None
+        self._sandbox: Sandbox | None = None
+        self._node: Node | None = None
+        self._broker: Broker | None = None
+        self._access: KubernetesAccess | None = None
+        self._launchers: list[Launcher] = []
+
+    @property
+    def access(self) -> KubernetesAccess:
+        """Gives kubectl, helm and waiting, as cluster administrator."""
+        return _present(self._access, "the cluster")
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig; it works from the machine and from inside."""
+        return self.access.kubeconfig
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """The namespaces: `sandbox.prefix` before a command runs it inside."""
+        return _present(self._sandbox, "the cluster")
+
+    @property
+    def node(self) -> Node:
+        """The node: importing images, its components."""
+        return _present(self._node, "the cluster")
+
+    @property
+    def broker(self) -> Broker:
+        """The Kafka broker at 10.99.0.1:9092."""
+        return _present(self._broker, "Kafka (ask for it: Cluster(kafka=True))")
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the components' logs."""
+        return run_folder() / INSTANCE / "logs"
+
+    @property
+    def components(self) -> list[ComponentProcess]:
+        """Everything that was started, the sandbox's first process included."""
+        return [component for launcher in self._launchers for component in launcher.started]
+
+    def up(self) -> None:
+        """Bring it up; on any failure everything started so far is removed."""
+        if os.geteuid() != 0:
+            raise HarnessError("a cluster makes namespaces and cgroups: run it as root")
+        wanted = [*debian_packages.CONTROL_PLANE, *debian_packages.NODE]
+        wanted += debian_packages.JAVA if self._with_kafka else ()
+        debian_packages.ensure_installed(wanted)
+        programs, pause = builds.kubernetes(), builds.pause()
+        jars = builds.kafka() if self._with_kafka else None
+        self._instance = Instance.create(INSTANCE, wait_seconds=self._wait_seconds)
+        try:
+            self._warden = Warden(INSTANCE)
+            self._start(self._instance.ledger, programs, pause, jars)
+        except BaseException:
+            self.down()
+            raise
+
+    def _start(self, ledger: Ledger, programs: Path, pause: Path, jars: Path | None) -> None:
+        logs = ledger.folder / "logs"
+        outside = Launcher(ledger.marker, logs, ledger)
+        self._launchers.append(outside)
+        cgroup = sandboxes.make_cgroup(ledger, CGROUP)
+        sandbox = self._sandbox = sandboxes.start(ledger, outside, pause)
+        inside = Launcher(
+            *(ledger.marker, logs, ledger),
+            cpus=SHARED_CPUS,
+            prefix=sandbox.prefix,
+            forks=True,
+        )
+        self._launchers.append(inside)
+        control_plane = ControlPlane(
+            *(ledger.folder / "control-plane", inside, programs),
+            Endpoints.in_sandbox(NODE_ADDRESS),
+            has_node=True,
+        )
+        control_plane.folder.mkdir()
+        node = self._node = Node(*(ledger.folder / "node", inside, sandbox, control_plane, cgroup, pause))
+        if jars is not None:
+            self._broker = Broker(
+                *(ledger.folder / "kafka", inside, jars, NODE_ADDRESS),
+                *(KAFKA_PORT, KAFKA_CONTROLLER_PORT),
+            )
+        control_plane.start_etcd()
+        with ThreadPoolExecutor(max_workers=2) as side_by_side:
+            # The node's container runtime and the broker need nothing of the control plane.
+            futures = [side_by_side.submit(node.start_containerd)]
+            if self._broker is not None:
+                futures.append(side_by_side.submit(self._broker.start))
+            control_plane.start()
+            for future in futures:
+                future.result()
+        access = KubernetesAccess(control_plane.kubeconfig, programs / "kubectl")
+        node.start_kubelet_and_proxy()
+        node.wait_until_ready(access)
+        access.wait_until_usable()
+        if self._broker is not None:
+            self._broker.wait_until_ready()
+        control_plane.check()
+        self._access = access
+        ledger.details.update(
+            init_pid=sandbox.init_pid,
+            kubeconfig=str(control_plane.kubeconfig),
+            kubectl=str(programs / "kubectl"),
+            containerd_socket=str(node.containerd_socket),
+            bootstrap_servers=self._broker.bootstrap_servers if self._broker else None,
+        )
+        ledger.write()
+
+    def detach(self) -> None:
+        """Leave it running in the background; the command `cluster down` ends it."""
+        if self._instance is None or self._warden is None:
+            raise HarnessError("the cluster is not up")
+        self._instance.detach()
+        self._warden.dismiss()
+        self._instance = self._warden = None
+
+    def down(self) -> None:
+        """End it and remove everything it made; harmless when it is not up."""
+        if self._instance is not None:
+            self._instance.end()
+            self._instance = None
+        for component in self.components:
+            component.wrapper.wait(REAP_DEADLINE_SECONDS)
+        if self._warden is not None:
+            self._warden.dismiss()
+            self._warden = None
+        self._sandbox = self._node = self._broker = self._access = None
+        self._launchers = []
+
+    def __enter__(self) -> Self:
+        self.up()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.down()
+
+
+@dataclass(frozen=True)
+class BackgroundCluster:
+    """The cluster that `cluster up` left running, for commands and scripts."""
+
+    access: KubernetesAccess
+    sandbox: Sandbox
+    containerd_socket: Path
+    bootstrap_servers: str | None
+
+
+def background() -> BackgroundCluster:
+    """The cluster in the background; a HarnessError says how to start one if there is none."""
+    ledger = Ledger.read(run_folder() / INSTANCE)
+    if ledger is None or not ledger.detached:
+        raise HarnessError(
+            "no cluster runs in the background; start one: python -m eventengine_harness cluster up --kafka"
+        )
+    details = ledger.details
+    return BackgroundCluster(
+        KubernetesAccess(Path(details["kubeconfig"]), Path(details["kubectl"])),
+        Sandbox(details["init_pid"]),
+        Path(details["containerd_socket"]),
+        details["bootstrap_servers"],
+    )
+
+
+def _present(thing: Thing | None, name: str) -> Thing:
+    if thing is None:
+        raise HarnessError(f"{name} is not up; call up() or use `with`")
+    return thing
