@@ -358,6 +358,7 @@ def test_definition_is_kept_over_an_uninstall_unless_told_otherwise(objects: lis
     [
         ("{}", "eventengine/adapter:0.1.0"),
         ("{registry: registry.example:5000}", "registry.example:5000/eventengine/adapter:0.1.0"),
+        ("{repository: registry.example:5000/ee/adapter}", "registry.example:5000/ee/adapter:0.1.0"),
         ("{tag: 1.2.3}", "eventengine/adapter:1.2.3"),
         (f"{{tag: 1.2.3@sha256:{'0' * 64}}}", f"eventengine/adapter:1.2.3@sha256:{'0' * 64}"),
     ],
@@ -382,6 +383,7 @@ def test_chart_and_packages_have_one_version() -> None:
         ("{operatr: {}}", "operatr"),
         ("{operator: {replica: 2}}", "replica"),
         ("{adapter: {image: {name: x}}}", "name"),
+        ("{adapter: {image: {repository: 'x:1'}}}", "repository"),
         ("{adapter: {resources: {request: {}}}}", "request"),
         ("{crds: {kep: true}}", "kep"),
         ("{metricsApis: {mode: on}}", "mode"),
