@@ -9,6 +9,8 @@ import pytest
 from eventengine_harness.accesses import KubernetesAccess
 from eventengine_harness.control_planes import LoopbackControlPlane
 
+from .operators import OperatorPlane
+
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[LoopbackControlPlane]:
@@ -30,3 +32,10 @@ def namespace(access: KubernetesAccess) -> Iterator[str]:
     access.kubectl("create", "namespace", name)
     yield name
     access.delete("namespace", name, wait=False)
+
+
+@pytest.fixture(scope="session")
+def operator_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorPlane]:
+    """A control plane for operators alone: they act on the whole cluster, and on cluster-wide objects."""
+    with LoopbackControlPlane() as running:
+        yield OperatorPlane(running, tmp_path_factory.mktemp("operators"))

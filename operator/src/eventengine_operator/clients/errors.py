@@ -1,16 +1,19 @@
 """Errors of the API server, translated once.
 
 ApiError
-├── NotFoundError      404: the object (or the namespace, or the CRD) isn't there
-├── ConflictError      409: somebody else was faster; decide anew
-├── RefusedError       400, 403, 422: repeating the same request won't help; its message is for people
-└── UnavailableError   429, 5xx, no connection, no answer in time: repeat later
+├── NotFoundError         404: the object (or the namespace, or the CRD) isn't there
+├── ConflictError         409: somebody else was faster; decide anew
+├── NamespaceEndingError  403: nothing can be made in a namespace that is being deleted
+├── RefusedError          400, 403, 422: repeating the same request won't help; its message is for people
+└── UnavailableError      429, 5xx, no connection, no answer in time: repeat later
 """
 
 from __future__ import annotations
 
 import json
 from typing import Final
+
+from eventengine_operator.resources.objects import Object, list_at
 
 MESSAGE_CHARACTERS_MAX: Final = 500
 
@@ -32,6 +35,10 @@ class ConflictError(ApiError):
     """See the module."""
 
 
+class NamespaceEndingError(ApiError):
+    """See the module."""
+
+
 class RefusedError(ApiError):
     """See the module."""
 
@@ -42,10 +49,8 @@ class UnavailableError(ApiError):
 
 def error_of_answer(status: int, request: str, body: bytes, retry_after: str | None) -> ApiError:
     """The error for an answer that isn't a success. Only the Status object's message is shown."""
-    try:
-        message = str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        message = f"HTTP {status}"
+    answer = _status_object(body)
+    message = str(answer.get("message") or f"HTTP {status}")
     seconds = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
     kind: type[ApiError]
     if status == 404:
@@ -54,6 +59,16 @@ def error_of_answer(status: int, request: str, body: bytes, retry_after: str | N
         kind = ConflictError
     elif status == 429 or status >= 500:
         kind = UnavailableError
+    elif any(cause.get("reason") == "NamespaceTerminating" for cause in list_at(answer, "details", "causes")):
+        kind = NamespaceEndingError
     else:
         kind = RefusedError
     return kind(status, request, message, seconds)
+
+
+def _status_object(body: bytes) -> Object:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

@@ -15,6 +15,7 @@ from typing import Literal
 from eventengine_contract.event_engine import ConditionType
 
 from eventengine_operator.clients.engine_reports import REREAD_SECONDS, EngineReports
+from eventengine_operator.clients.errors import NamespaceEndingError
 from eventengine_operator.clients.event_posting import EventPoster
 from eventengine_operator.clients.executing import Outcome, execute, write_status
 from eventengine_operator.clients.kubernetes_api import ENGINES, KubernetesApi
@@ -72,13 +73,19 @@ class Reconciler:
             return None
         surroundings = await observe(self._api, key.namespace, key.name)
         plan = self._plan(engine, self._observed(surroundings, NO_OUTCOME))
-        outcome = await execute(self._api, engine, plan.actions)
+        try:
+            outcome = await execute(self._api, engine, plan.actions)
+        except NamespaceEndingError:
+            _log.info("%s/%s: its namespace is being deleted", key.namespace, key.name)
+            return REREAD_SECONDS
         self._remember_pods(key, frozenset(pod.uid for pod in surroundings.pods))
         self._reports.refresh(surroundings.pods, lambda: self._when_read(key))
         observed = self._observed(surroundings, outcome)
         await self._report(engine, plan, observed, outcome.errors)
+        # What blocks is another's, so that its end wakes nobody up.
+        is_blocked = bool(plan.conflicts or plan.awaits_deletion_of or outcome.errors)
         is_waiting = any(not pod.is_ready and not pod.is_leaving for pod in surroundings.pods)
-        return REREAD_SECONDS if is_waiting or plan.awaits_deletion_of or outcome.errors else None
+        return REREAD_SECONDS if is_waiting or is_blocked else None
 
     def _plan(self, engine: Engine, observed: Observed) -> Plan:
         if engine.spec is None:

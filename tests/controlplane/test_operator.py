@@ -1,0 +1,404 @@
+"""From an EventEngine to its objects and back to nothing, on a real control plane with the chart's rights."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+from eventengine_harness.accesses import KubernetesAccess, condition_of
+from eventengine_harness.waiting import wait_for
+
+from .operators import OperatorPlane, OperatorProcess
+
+KAFKA = {
+    "name": "moves",
+    "type": "kafka",
+    "kafka": {"bootstrapServers": ["127.0.0.1:1"], "topic": "hunt-events", "groupId": "hunt"},
+}
+LAG = {"name": "kafka_consumer_lag", "source": "External", "target": {"averageValue": "1000"}}
+HPA = {"driver": "hpa", "minReplicas": 2, "maxReplicas": 5, "metrics": [LAG]}
+SHARED = {"cpus": "100m", "memory": "64Mi", "pinning": "Off"}
+CHILDREN = ("deployment/hunt", "service/hunt", "configmap/hunt-engine", "hpa/hunt")
+SECONDS = 20.0
+"""Drift has to be gone within seconds; this allows for a busy machine."""
+
+Object = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def operator(
+    operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    kubeconfig = operator_plane.install_rights("eventengine-system")
+    log = tmp_path_factory.mktemp("operator") / "operator.log"
+    with OperatorProcess(kubeconfig, "eventengine-system", log, metrics_mode="off") as running:
+        running.wait_leading()
+        yield running
+        assert running.stop() == 0, running.log()
+    assert "Traceback" not in log.read_text(), running.log()
+    assert '" cannot ' not in log.read_text(), f"a right is missing in the chart: {running.log()}"
+
+
+@pytest.fixture
+def space(operator: OperatorProcess, operator_plane: OperatorPlane) -> Iterator[Space]:
+    name = f"hunt-{secrets.token_hex(3)}"
+    operator_plane.access.kubectl("create", "namespace", name)
+    yield Space(operator_plane.access, name, operator)
+    operator_plane.access.delete("namespace", name, wait=False)
+
+
+class Space:
+    """One namespace with at most one EventEngine, called hunt."""
+
+    def __init__(self, access: KubernetesAccess, namespace: str, operator: OperatorProcess) -> None:
+        self.access = access
+        self.namespace = namespace
+        self.operator = operator
+
+    def engine(self, **spec: Any) -> None:
+        """Declare the EventEngine as a user's `kubectl apply` does: what is left out is removed."""
+        document = {
+            "apiVersion": "eventengine.dev/v1alpha1",
+            "kind": "EventEngine",
+            "metadata": {"name": "hunt"},
+            "spec": {"pod": SHARED, "engine": {"sources": [KAFKA]}} | spec,
+        }
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(document))
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.access.kubectl(*arguments, f"--namespace={self.namespace}", stdin=stdin)
+
+    def get(self, name: str) -> Object | None:
+        return self.access.get(*name.split("/"), self.namespace)
+
+    def until(self, name: str, condition: Callable[[Object], bool], what: str) -> Object:
+        kind, _, single = name.partition("/")
+        return self.access.wait_until(
+            kind, single, condition, what, namespace=self.namespace, deadline_seconds=SECONDS
+        )
+
+    def until_exists(self, *names: str) -> list[Object]:
+        return [self.until(name, lambda _: True, "exists") for name in names]
+
+    def until_gone(self, name: str) -> None:
+        self.access.wait_until_gone(*name.split("/"), namespace=self.namespace, deadline_seconds=SECONDS)
+
+    def until_condition(self, kind: str, status: str, reason: str) -> Object:
+        found = self.until(
+            "ee/hunt",
+            lambda engine: (
+                (condition_of(engine, kind).get("status"), condition_of(engine, kind).get("reason"))
+                == (status, reason)
+            ),
+            f"{kind}={status} ({reason})",
+        )
+        return condition_of(found, kind)
+
+    def until_observed(self) -> Object:
+        return self.until(
+            "ee/hunt",
+            lambda engine: (
+                engine.get("status", {}).get("observedGeneration") == engine["metadata"]["generation"]
+            ),
+            "observed",
+        )
+
+    def replicas(self) -> int:
+        deployment = self.get("deployment/hunt")
+        assert deployment is not None
+        return int(deployment["spec"]["replicas"])
+
+    def until_quiet(self) -> None:
+        """Until the operator has done what there is to do, twice over."""
+        self.until_observed()
+        before = self.operator.metric("eventengine_operator_reconciles_total")
+        self.kubectl("annotate", "--overwrite", "ee/hunt", f"tests/nudge={secrets.token_hex(4)}")
+        wait_for(
+            lambda: self.operator.metric("eventengine_operator_reconciles_total") > before,
+            "a reconcile",
+            SECONDS,
+        )
+
+
+def test_engine_becomes_its_objects_owned_by_it(space: Space) -> None:
+    space.engine(autoscaling=HPA)
+    objects = space.until_exists(*CHILDREN)
+    engine = space.until_observed()
+    for item in objects:
+        (owner,) = item["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"]) == (engine["metadata"]["uid"], True)
+    assert engine["status"]["selector"] == "app.kubernetes.io/component=engine,eventengine.dev/engine=hunt"
+    assert condition_of(engine, "SpecValid")["status"] == "True"
+    assert condition_of(engine, "Ready")["status"] == "False", "no kubelet runs its pods"
+    assert engine["metadata"].get("finalizers") is None, "a stopped operator must not block deletion"
+
+
+def test_deletion_leaves_nothing_behind(space: Space) -> None:
+    space.engine(autoscaling=HPA)
+    space.until_exists(*CHILDREN)
+    space.until("deployment/hunt", lambda item: item.get("status", {}).get("replicas", 0) == 2, "has pods")
+    space.kubectl("delete", "ee", "hunt")
+
+    def leftovers() -> list[str]:
+        kinds = "deployments,replicasets,pods,services,configmaps,hpa,endpointslices"
+        return space.kubectl("get", kinds, "-l", "eventengine.dev/engine=hunt", "-o", "name").split()
+
+    wait_for(lambda: not leftovers(), "the garbage collector", 60, last_seen=lambda: str(leftovers()))
+
+
+def test_unchanged_engine_is_not_written_again(space: Space) -> None:
+    space.engine(autoscaling=HPA)
+    space.until_exists(*CHILDREN)
+    space.until_condition("AutoscalingActive", "False", "FailedGetExternalMetric")
+    space.until_quiet()
+
+    def versions() -> dict[str, str]:
+        found = {
+            name: space.get(name) for name in ("configmap/hunt-engine", "service/hunt", "deployment/hunt")
+        }
+        engine = space.get("ee/hunt")
+        assert engine is not None
+        status = json.dumps(engine["status"], sort_keys=True)
+        return {name: item["metadata"]["resourceVersion"] for name, item in found.items() if item} | {
+            "status": status
+        }
+
+    def applies() -> float:
+        series = 'eventengine_operator_api_calls_total{code="200",resource="deployments",verb="apply"}'
+        return space.operator.metric(series)
+
+    before, applied = versions(), applies()
+    space.until_quiet()
+    space.until_quiet()
+    assert versions() == before
+    assert applies() == applied, "nothing differs, so nothing is even sent"
+
+
+@pytest.mark.parametrize(
+    ("name", "patch", "is_repaired"),
+    [
+        (
+            "deployment/hunt",
+            {
+                "spec": {
+                    "template": {
+                        "spec": {"containers": [{"name": "engine", "image": "example.invalid/other:1"}]}
+                    }
+                }
+            },
+            lambda item: (
+                item["spec"]["template"]["spec"]["containers"][0]["image"] == "example.invalid/engine:1"
+            ),
+        ),
+        (
+            "configmap/hunt-engine",
+            {"data": {"engine.yaml": "sources: []"}},
+            lambda item: "hunt-events" in item["data"]["engine.yaml"],
+        ),
+        ("hpa/hunt", {"spec": {"maxReplicas": 50}}, lambda item: item["spec"]["maxReplicas"] == 5),
+        (
+            "service/hunt",
+            {"metadata": {"labels": {"eventengine.dev/engine": "another"}}},
+            lambda item: item["metadata"]["labels"]["eventengine.dev/engine"] == "hunt",
+        ),
+    ],
+)
+def test_drift_is_repaired(
+    space: Space, name: str, patch: Object, is_repaired: Callable[[Object], bool]
+) -> None:
+    space.engine(autoscaling=HPA)
+    space.until_exists(*CHILDREN)
+    space.until_observed()
+    space.kubectl("patch", name, "--type=strategic", "--patch", json.dumps(patch))
+    space.until(name, is_repaired, "drift repaired")
+
+
+def test_deleted_child_comes_back(space: Space) -> None:
+    space.engine()
+    (before,) = space.until_exists("deployment/hunt")
+    space.kubectl("delete", "deployment", "hunt", "--wait=false")
+    space.until(
+        "deployment/hunt", lambda item: item["metadata"]["uid"] != before["metadata"]["uid"], "made again"
+    )
+
+
+def test_changed_configuration_rolls_out_and_changed_replicas_do_not(space: Space) -> None:
+    space.engine(replicas=1)
+    (before,) = space.until_exists("deployment/hunt")
+    space.engine(replicas=3)
+    scaled = space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 3, "scaled")
+    assert scaled["spec"]["template"] == before["spec"]["template"]
+    space.engine(replicas=3, engine={"sources": [KAFKA], "program": {"districts": 3}})
+    space.until(
+        "deployment/hunt", lambda item: item["spec"]["template"] != before["spec"]["template"], "rolled out"
+    )
+
+
+def test_scale_subresource_scales(space: Space) -> None:
+    space.engine(replicas=1)
+    space.until_exists("deployment/hunt")
+    space.kubectl("scale", "ee/hunt", "--replicas=4")
+    space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 4, "scaled")
+    engine = space.until("ee/hunt", lambda item: item["status"]["replicas"] == 4, "reports its pods")
+    assert engine["spec"]["replicas"] == 4
+
+
+def test_autoscaler_starts_from_min_replicas_and_targets_the_engine(space: Space) -> None:
+    space.engine(autoscaling=HPA)
+    space.until("ee/hunt", lambda item: item["spec"].get("replicas") == 2, "first number of replicas")
+    space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 2, "copied")
+    (hpa,) = space.until_exists("hpa/hunt")
+    assert hpa["spec"]["scaleTargetRef"] == {
+        "apiVersion": "eventengine.dev/v1alpha1",
+        "kind": "EventEngine",
+        "name": "hunt",
+    }
+    assert hpa["spec"]["metrics"][0]["external"]["metric"]["selector"]["matchLabels"] == {"engine": "hunt"}
+    space.until(
+        "hpa/hunt", lambda item: condition_of(item, "AbleToScale").get("status") == "True", "reads /scale"
+    )
+
+
+def test_autoscaler_goes_when_the_driver_does(space: Space) -> None:
+    space.engine(autoscaling=HPA)
+    space.until_exists("hpa/hunt")
+    space.engine(autoscaling={"driver": "none"})
+    space.until_gone("hpa/hunt")
+    space.until_condition("AutoscalingActive", "False", "DriverNone")
+
+
+def test_replicas_left_out_are_handed_over_at_their_live_value(space: Space) -> None:
+    seen: set[int] = set()
+    space.engine(replicas=4)
+    space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 4, "scaled")
+    before = space.get("deployment/hunt")
+    space.engine()
+
+    def is_handed_over(item: Object) -> bool:
+        seen.add(item["spec"]["replicas"])
+        managers = [entry["manager"] for entry in _full(space)["metadata"]["managedFields"]]
+        return "eventengine-operator-replicas" in managers
+
+    space.until("deployment/hunt", is_handed_over, "handed over")
+    space.until_quiet()
+    assert seen == {4}
+    assert space.replicas() == 4
+    replica_sets = json.loads(space.kubectl("get", "rs", "-o", "json"))["items"]
+    assert [item["spec"]["replicas"] for item in replica_sets] == [4], "no pod was taken away in between"
+    assert before is not None
+    space.engine(replicas=2)
+    space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 2, "ours again")
+
+
+def _full(space: Space) -> Object:
+    return dict(json.loads(space.kubectl("get", "deployment", "hunt", "-o", "json", "--show-managed-fields")))
+
+
+def test_users_own_autoscaler_on_the_deployment_is_left_alone(space: Space) -> None:
+    space.engine()
+    space.until_exists("deployment/hunt")
+    space.kubectl("autoscale", "deployment", "hunt", "--min=3", "--max=6", "--name=mine", "--cpu=50%")
+    space.until(
+        "deployment/hunt", lambda item: item["spec"]["replicas"] == 3, "raised by the user's autoscaler"
+    )
+    space.until_condition("AutoscalingActive", "False", "ForeignAutoscaler")
+    space.until_quiet()
+    assert space.replicas() == 3
+    generation = _full(space)["metadata"]["generation"]
+    space.until_quiet()
+    assert _full(space)["metadata"]["generation"] == generation, "nobody fights over replicas"
+
+
+def test_ours_yields_to_an_autoscaler_that_the_user_adds(space: Space) -> None:
+    space.engine(autoscaling=HPA)
+    space.until_exists("hpa/hunt")
+    space.kubectl("autoscale", "deployment", "hunt", "--min=4", "--max=6", "--name=mine", "--cpu=50%")
+    space.until_gone("hpa/hunt")
+    condition = space.until_condition("AutoscalingActive", "False", "ForeignAutoscaler")
+    assert "HorizontalPodAutoscaler mine" in condition["message"]
+    space.until(
+        "deployment/hunt", lambda item: item["spec"]["replicas"] == 4, "raised by the user's autoscaler"
+    )
+    space.until_quiet()
+    assert space.replicas() == 4, "the operator no longer writes replicas"
+
+
+def test_fault_that_only_the_operator_finds_is_in_the_status_and_changes_nothing(space: Space) -> None:
+    space.engine(replicas=2)
+    (before,) = space.until_exists("deployment/hunt")
+    twins = {"sources": [KAFKA | {"kafka": KAFKA["kafka"] | {"properties": {"group.id": "x"}}}]}  # type: ignore[operator]
+    space.engine(replicas=2, engine=twins)
+    condition = space.until_condition("SpecValid", "False", "Invalid")
+    assert condition["message"].startswith("spec.engine.sources[0].kafka.properties: the property `group.id`")
+    space.until_condition("Ready", "False", "SpecInvalid")
+    after = space.get("deployment/hunt")
+    assert after is not None
+    assert after["spec"] == before["spec"], "the pods stay as they are"
+    events = json.loads(space.kubectl("get", "events", "-o", "json"))["items"]
+    told = [
+        item
+        for item in events
+        if item["involvedObject"]["kind"] == "EventEngine" and item["reason"] == "Invalid"
+    ]
+    assert len(told) == 1
+    space.engine(replicas=2)
+    space.until_condition("SpecValid", "True", "Valid")
+
+
+def test_objects_of_others_are_not_taken_over(space: Space) -> None:
+    space.kubectl("create", "configmap", "hunt-engine", "--from-literal=theirs=yes")
+    space.engine()
+    condition = space.until_condition("Degraded", "True", "NameConflict")
+    assert "ConfigMap hunt-engine" in condition["message"]
+    theirs = space.get("configmap/hunt-engine")
+    assert theirs is not None
+    assert theirs["data"] == {"theirs": "yes"}
+    assert space.get("deployment/hunt") is None, "pods would mount a foreign configuration"
+    space.kubectl("delete", "configmap", "hunt-engine")
+    space.until_exists("deployment/hunt")
+
+
+def test_engine_made_again_under_its_name_gets_objects_of_its_own(space: Space) -> None:
+    space.engine(replicas=1)
+    (before,) = space.until_exists("deployment/hunt")
+    space.kubectl("delete", "ee", "hunt")
+    space.engine(replicas=1)
+    engine = space.get("ee/hunt")
+    assert engine is not None
+    space.until(
+        "deployment/hunt",
+        lambda item: item["metadata"]["ownerReferences"][0]["uid"] == engine["metadata"]["uid"],
+        "belongs to the new one",
+    )
+    assert before["metadata"]["ownerReferences"][0]["uid"] != engine["metadata"]["uid"]
+
+
+def test_paused_engine_is_reported_on_and_not_changed(space: Space) -> None:
+    space.engine(replicas=1)
+    space.until_exists("deployment/hunt")
+    space.kubectl("annotate", "ee/hunt", "eventengine.dev/paused=true")
+    space.until_condition("Paused", "True", "Annotation")
+    space.engine(replicas=3)
+    space.until_observed()
+    assert space.replicas() == 1
+    space.kubectl("annotate", "ee/hunt", "eventengine.dev/paused-")
+    space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 3, "resumed")
+
+
+def test_nothing_is_made_in_a_namespace_that_ends(space: Space) -> None:
+    space.engine(replicas=1)
+    space.until_exists("deployment/hunt")
+    space.access.delete("namespace", space.namespace)
+    assert f"{space.namespace}/hunt: refused" not in space.operator.log()
+
+
+def test_insecure_source_is_exposed_and_pointed_out(space: Space) -> None:
+    space.engine(engine={"sources": [{"name": "direct", "type": "tcp", "tcp": {"insecure": True}}]})
+    condition = space.until_condition("SpecValid", "True", "InsecureSource")
+    assert "direct" in condition["message"]
+    (service,) = space.until_exists("service/hunt")
+    assert {port["port"] for port in service["spec"]["ports"]} == {9400, 9464}
