@@ -175,7 +175,7 @@ class KubernetesAccess:
 
 def condition_of(found: Object, condition_type: str) -> dict[str, Any]:
     """The status condition of a type; an empty one if the object has none."""
-    for condition in found.get("status", {}).get("conditions", []):
+    for condition in (found.get("status") or {}).get("conditions") or ():
         if condition["type"] == condition_type:
             return dict(condition)
     return {}
