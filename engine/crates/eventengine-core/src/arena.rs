@@ -75,7 +75,11 @@ pub struct Arena {
 
 impl std::fmt::Debug for Arena {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Arena").field("slots", &self.slots.len()).field("in_use", &self.in_use()).finish()
+        formatter
+            .debug_struct("Arena")
+            .field("slots", &self.slots.len())
+            .field("in_use", &self.in_use())
+            .finish()
     }
 }
 
@@ -359,7 +363,11 @@ mod tests {
         let again = arena.acquire(key(0, 2, 2)).unwrap();
         assert_eq!(slot, again);
         assert!(arena.version(again) > before);
-        assert_eq!(arena.payload(again), &[0; PAYLOAD_BYTES], "a reused slot holds nothing of the former one");
+        assert_eq!(
+            arena.payload(again),
+            &[0; PAYLOAD_BYTES],
+            "a reused slot holds nothing of the former one"
+        );
         arena.restore(again, before + 100, b"restored");
         assert!(arena.version(again) > before + 100);
         assert!(arena.payload(again).starts_with(b"restored\0"));

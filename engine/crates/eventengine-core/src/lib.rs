@@ -5,5 +5,13 @@
 //! allocates nothing.
 
 pub mod arena;
+pub mod changelog;
+pub mod core;
+pub mod cut;
+pub mod histogram;
+pub mod json;
+pub mod parse;
 pub mod pool;
+pub mod program;
 pub mod ring;
+pub mod stats;

@@ -200,12 +200,7 @@ impl Pool {
         let mut head = home.returned.load(Ordering::Relaxed);
         loop {
             self.links[last as usize].store(head, Ordering::Relaxed);
-            match home.returned.compare_exchange_weak(
-                head,
-                first,
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
+            match home.returned.compare_exchange_weak(head, first, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(now) => head = now,
             }
@@ -302,10 +297,7 @@ pub struct Releaser {
 impl Releaser {
     /// A releaser for all homes of the pool.
     pub fn new(pool: &Arc<Pool>) -> Releaser {
-        Releaser {
-            pool: Arc::clone(pool),
-            chains: vec![EMPTY_CHAIN; pool.homes.len()].into_boxed_slice(),
-        }
+        Releaser { pool: Arc::clone(pool), chains: vec![EMPTY_CHAIN; pool.homes.len()].into_boxed_slice() }
     }
 
     /// Frees a chunk. It becomes available to its allocator with the next flush or full batch.

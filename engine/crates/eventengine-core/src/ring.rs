@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::pool::RawChunk;
+use crate::program::Routing;
 
 /// Slots of one I/O thread's lanes together.
 pub const RING_SLOTS: usize = 1 << 16;
@@ -85,12 +86,12 @@ pub struct Descriptor {
     pub offset: i64,
     /// When the event came in, on the engine's monotonic clock.
     pub ingested_at_nanoseconds: u64,
-    /// Ticket of a barrier, generation of a reset, connection of a direct event, or routing key of an output.
+    /// Ticket of a barrier, generation of a reset, or the connection that a direct event came by.
     pub ticket: u64,
+    /// Record key of an output.
+    pub routing: Routing,
     /// Bytes that the payload had before it was cut.
     pub original_length: u32,
-    /// Second part of the routing key of an output, or place in a connection's order.
-    pub detail: u32,
 }
 
 const _: () = assert!(size_of::<Descriptor>() == 64);
@@ -110,8 +111,8 @@ impl Descriptor {
             offset: 0,
             ingested_at_nanoseconds: 0,
             ticket: 0,
+            routing: Routing { district: 0, team: 0 },
             original_length: 0,
-            detail: 0,
         }
     }
 }
@@ -186,14 +187,8 @@ pub fn ring(slots: usize) -> (Producer, Consumer) {
         high_water: Padded(AtomicU64::new(0)),
     });
     let mask = slots as u64 - 1;
-    let producer = Producer {
-        shared: Arc::clone(&shared),
-        mask,
-        tail: 0,
-        published: 0,
-        head_seen: 0,
-        high_water: 0,
-    };
+    let producer =
+        Producer { shared: Arc::clone(&shared), mask, tail: 0, published: 0, head_seen: 0, high_water: 0 };
     (producer, Consumer { shared, mask, head: 0, released: 0, tail_seen: 0 })
 }
 

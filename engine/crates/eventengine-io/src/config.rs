@@ -4,12 +4,10 @@
 //! and user-facing checks live in the contract; unknown sections are ignored here
 //! because the contract has refused unknown keys before.
 
+use eventengine_core::program::treasure_hunt::{CLUES_MAX, PUZZLES_MAX};
 use serde::Deserialize;
 
 use crate::Error;
-
-/// Partitions of the one Kafka source, at most: positions are kept in fixed tables.
-pub const PARTITIONS_MAX: usize = 1024;
 
 /// Everything that the engine is told.
 #[derive(Debug, Clone, Deserialize)]
@@ -255,12 +253,35 @@ impl Config {
         if self.sources.iter().filter(|source| source.kafka.is_some()).count() > 1 {
             return Err(refused("sources", "at most one source of type kafka is supported"));
         }
+        let transactions = &self.transactions;
+        if transactions.commit_interval_milliseconds * 2 > transactions.timeout_milliseconds {
+            let message = "a transaction stays open for a commit interval: \
+                           the timeout has to be at least twice as long";
+            return Err(refused("transactions.timeout", message));
+        }
+        self.check_program()?;
         if let (Some((_, _, source)), Some(sink)) = (self.kafka_source(), self.kafka_sink())
             && source.bootstrap_servers != sink.bootstrap_servers
         {
             let message = "outputs commit with the source's offsets in one transaction: \
                            source and sink need the same bootstrapServers";
             return Err(refused("sinks[0].kafka.bootstrapServers", message));
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn check_program(&self) -> Result<(), Error> {
+        let program = &self.program;
+        if program.name != "treasure-hunt" {
+            return Err(refused("program.name", "the built-in program is treasure-hunt"));
+        }
+        if program.puzzles_per_district > PUZZLES_MAX {
+            return Err(refused("program.puzzlesPerDistrict", format!("at most {PUZZLES_MAX} fit a slot")));
+        }
+        if program.clues_per_puzzle > CLUES_MAX {
+            return Err(refused("program.cluesPerPuzzle", format!("at most {CLUES_MAX} fit a slot")));
         }
         Ok(())
     }

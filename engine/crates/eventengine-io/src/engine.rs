@@ -1,66 +1,281 @@
 //! One engine: what it allocates, which threads it runs, how it stops.
+//!
+//! Owns the order of start and stop. Start: sampling, core, publisher, sources. Stop:
+//! sources leave first and have everything applied committed, then the pipeline ends,
+//! then sampling.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crate::Error;
+use eventengine_core::arena::Arena;
+use eventengine_core::core::{Core, PARTITIONS, Parts as CoreParts};
+use eventengine_core::cut::{CutReader, exchange};
+use eventengine_core::json::Limits;
+use eventengine_core::pool::{Allocator, Pool};
+use eventengine_core::program::treasure_hunt::{Settings, TreasureHunt};
+use eventengine_core::ring::{Consumer, LANE_SLOTS, Producer, RING_SLOTS, lanes, ring};
+use eventengine_core::stats::CoreStats;
+
+use crate::affinity::{self, Placement};
 use crate::config::{Config, Identity};
+use crate::direct::Replies;
+use crate::kafka::publisher::{self, Member, Publisher};
+use crate::kafka::source;
+use crate::shared::{RingReport, Shared, lock};
+use crate::snapshot::{Kept, LatencyPart, Sampler};
+use crate::{Error, clock, core_thread, log, metrics, snapshot};
+
+/// After-images that one cut has room for; the core waits for a commit when they are used up.
+const CUT_RECORDS: usize = 8192;
+
+/// What is made at construction and moves into the threads at the start.
+struct Prepared {
+    core: Core<TreasureHunt>,
+    publish: Consumer,
+    cut: CutReader,
+    kafka: Option<(Allocator, [Producer; 3])>,
+}
 
 /// One engine.
-#[derive(Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
+    observer: Observer,
+    prepared: Option<Prepared>,
+    threads: Threads,
+}
+
+#[derive(Default)]
+struct Threads {
+    sources: Vec<JoinHandle<()>>,
+    pipeline: Vec<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
 }
 
 /// Reads an engine's figures from any thread.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Observer {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    config: Config,
-    identity: Identity,
+    sampler: Arc<Sampler>,
+    kept: Arc<Kept>,
+    latency: Arc<Mutex<LatencyPart>>,
+    placement: Arc<Placement>,
 }
 
 impl Engine {
-    /// Reads and checks configuration and identity.
+    /// Checks configuration and identity, and allocates everything.
     pub fn new(config_json: &str, identity_json: &str) -> Result<Engine, Error> {
         let config = Config::parse(config_json)?;
         let identity = Identity::parse(identity_json)?;
-        Ok(Engine { shared: Arc::new(Shared { config, identity }) })
+        let placement = affinity::place(&affinity::allowed_cpus(), identity.pinning != "Off");
+        let has_kafka = config.kafka_source().is_some();
+        let (pool, mut allocators) = Pool::new(config.buffer_pool.chunk_bytes, config.buffer_pool.chunks, 1);
+        let stats = Arc::new(CoreStats::new(PARTITIONS));
+        let mut rings = Vec::new();
+        let mut inputs = Vec::new();
+        let mut kafka = None;
+        if has_kafka && let Some(allocator) = allocators.pop() {
+            let (producers, consumers) = lanes();
+            rings.push(RingReport {
+                name: "ingest".to_owned(),
+                lanes: producers.iter().map(Producer::gauge).collect(),
+                bound: RING_SLOTS,
+            });
+            inputs.push(consumers);
+            kafka = Some((allocator, producers));
+        }
+        let (publish_producer, publish) = ring(RING_SLOTS);
+        rings.push(RingReport {
+            name: "publish".to_owned(),
+            lanes: vec![publish_producer.gauge()],
+            bound: RING_SLOTS,
+        });
+        let (cut_writer, cut) = exchange(PARTITIONS, CUT_RECORDS);
+        let mut shared = Shared::new(config, identity, Arc::clone(&pool), Arc::clone(&stats), rings);
+        let bound = source::credit(&shared) as usize + LANE_SLOTS[0] + LANE_SLOTS[2];
+        if let Some(ingest) = shared.rings.iter_mut().find(|ring| ring.name == "ingest") {
+            ingest.bound = bound;
+        }
+        let core = Core::new(
+            program(&shared.config),
+            arena(&shared.config),
+            CoreParts {
+                pool,
+                inputs,
+                publish: publish_producer,
+                cut: cut_writer,
+                cut_records: CUT_RECORDS,
+                cut_requested: Arc::clone(&shared.cut_requested),
+                stats,
+            },
+        );
+        let shared = Arc::new(shared);
+        shared.health.not_ready("engine", "it has not been started");
+        let observer = Observer {
+            sampler: Arc::new(Sampler::new(&shared, &placement)),
+            kept: Arc::new(Mutex::new(VecDeque::new())),
+            latency: Arc::default(),
+            placement: Arc::new(placement),
+        };
+        let prepared = Some(Prepared { core, publish, cut, kafka });
+        Ok(Engine { shared, observer, prepared, threads: Threads::default() })
     }
 
-    /// Starts the threads.
+    /// Starts the threads. Once only.
     pub fn start(&mut self) -> Result<(), Error> {
-        Err(Error::Engine(format!("the engine {} has no threads yet", self.shared.config.name)))
+        let Some(prepared) = self.prepared.take() else {
+            return Err(Error::Engine("an engine is started once; make a new one".to_owned()));
+        };
+        let placement = Arc::clone(&self.observer.placement);
+        if placement.core.is_some_and(|cpu| !placement.others.contains(&cpu)) {
+            // The caller's thread makes way, and the threads that it starts inherit that.
+            if !affinity::bind(&placement.others) {
+                log::write("engine", "the other threads could not be bound beside the core thread's CPU");
+            }
+        }
+        let member = Member::default();
+        let shared = Arc::clone(&self.shared);
+        let observer = self.observer.clone();
+        self.threads.others.push(spawn("ee-sampler", move || {
+            snapshot::run(&shared, &observer.sampler, &observer.kept, &observer.latency);
+        })?);
+        let shared = Arc::clone(&self.shared);
+        self.threads.pipeline.push(spawn("ee-core", move || {
+            core_thread::run(&shared, prepared.core, &placement);
+        })?);
+        let parts = publisher::Parts {
+            shared: Arc::clone(&self.shared),
+            ring: prepared.publish,
+            cut: prepared.cut,
+            member: Arc::clone(&member),
+            replies: Replies::default(),
+        };
+        self.threads.pipeline.push(spawn("ee-publisher", move || Publisher::new(parts).run())?);
+        if let Some((allocator, lanes)) = prepared.kafka {
+            let parts = source::Parts { shared: Arc::clone(&self.shared), allocator, lanes, member };
+            self.threads.sources.push(spawn("ee-source", move || source::run(parts))?);
+        }
+        self.shared.health.ready("engine");
+        Ok(())
     }
 
-    /// Stops; true if everything was flushed in time.
-    pub fn stop(&mut self, _deadline: Duration) -> bool {
-        true
+    /// Stops in order; true if everything applied was committed and all threads ended in time.
+    pub fn stop(&mut self, deadline: Duration) -> bool {
+        let end = Instant::now() + deadline;
+        let shared = &self.shared;
+        shared.health.not_ready("engine", "it is stopping");
+        let uncommitted_before = uncommitted(shared);
+        shared.stop_sources.store(true, Ordering::Release);
+        let mut clean = join_until(&mut self.threads.sources, end);
+        clean &= self.prepared.is_some() || wait_settled(shared, end);
+        clean &= uncommitted(shared) == uncommitted_before;
+        shared.stop_pipeline.store(true, Ordering::Release);
+        shared.core_waker.wake();
+        shared.publisher_waker.wake();
+        clean &= join_until(&mut self.threads.pipeline, end.max(Instant::now() + Duration::from_millis(200)));
+        shared.stop_all.store(true, Ordering::Release);
+        clean
     }
 
     /// A reader of the engine's figures.
     pub fn observer(&self) -> Observer {
-        Observer { shared: Arc::clone(&self.shared) }
+        self.observer.clone()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for stop in [&self.shared.stop_sources, &self.shared.stop_pipeline, &self.shared.stop_all] {
+            stop.store(true, Ordering::Release);
+        }
+        self.shared.core_waker.wake();
+        self.shared.publisher_waker.wake();
     }
 }
 
 impl Observer {
     /// The sample closed at a second, or the latest.
-    pub fn snapshot(&self, _at_seconds: Option<i64>) -> Option<Vec<u8>> {
-        None
+    pub fn snapshot(&self, at_seconds: Option<i64>) -> Option<Vec<u8>> {
+        let kept = lock(&self.kept);
+        let found = match at_seconds {
+            None => kept.back(),
+            Some(wanted) => kept.iter().find(|(seconds, _)| *seconds == wanted),
+        };
+        found.map(|(_, json)| json.as_ref().clone())
     }
 
-    /// Prometheus text.
+    /// Prometheus text of now.
     pub fn metrics(&self) -> String {
-        format!("eventengine_build_info{{engine=\"{}\"}} 1\n", self.shared.identity.engine)
+        let latency = lock(&self.latency).clone();
+        metrics::render(&self.sampler.sample(clock::wall_seconds(), latency))
     }
 
     /// `{"ready", "live", "reasons"}`.
     pub fn readiness_json(&self) -> String {
-        String::from(r#"{"ready":false,"live":true,"reasons":["the engine has not started"]}"#)
+        serde_json::to_string(&self.sampler.readiness()).unwrap_or_else(|_| "{}".to_owned())
     }
+}
+
+fn program(config: &Config) -> TreasureHunt {
+    let settings = Settings {
+        districts: config.program.districts,
+        puzzles_per_district: config.program.puzzles_per_district,
+        clues_per_puzzle: config.program.clues_per_puzzle,
+    };
+    let payload = &config.payload;
+    let limits = Limits {
+        bytes: payload.max_bytes,
+        depth: payload.max_depth,
+        array_length: payload.max_array_length,
+        string_bytes: payload.max_string_bytes,
+    };
+    TreasureHunt::new(settings, limits)
+}
+
+fn arena(config: &Config) -> Arena {
+    // A seed of this process alone: senders can't aim at one place of the index.
+    let seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let mut arena = Arena::new(config.arena.capacity, PARTITIONS as u32, seed);
+    if config.arena.preallocate {
+        arena.touch();
+    }
+    arena
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|error| Error::Engine(format!("the thread {name} could not be started: {error}")))
+}
+
+fn uncommitted(shared: &Shared) -> u64 {
+    shared.counters.errors().get("revoked_uncommitted").copied().unwrap_or(0)
+}
+
+/// Waits until nothing is left between the rings and a committed transaction.
+fn wait_settled(shared: &Shared, end: Instant) -> bool {
+    loop {
+        let empty = shared.rings.iter().flat_map(|ring| &ring.lanes).all(|lane| lane.in_use() == 0);
+        let applied = !shared.stats.uncut.load(Ordering::Acquire) || shared.config.kafka_source().is_some();
+        if empty && applied && shared.publisher_settled.load(Ordering::Acquire) {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn join_until(threads: &mut Vec<JoinHandle<()>>, end: Instant) -> bool {
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    threads.drain(..).map(JoinHandle::join).fold(true, |clean, joined| clean & joined.is_ok())
 }

@@ -3,10 +3,21 @@
 //! Owns everything that waits, opens or reads a clock. Knows nothing of Python and
 //! nothing of Kubernetes.
 
+mod affinity;
 pub mod audit;
+mod clock;
 pub mod config;
+mod core_thread;
+mod direct;
 mod engine;
+pub mod kafka;
 pub mod load;
+mod log;
+mod metrics;
+mod shared;
+mod snapshot;
+mod system;
+mod wake;
 
 pub use engine::{Engine, Observer};
 

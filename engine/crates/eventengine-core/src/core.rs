@@ -1,0 +1,447 @@
+//! The core: one state machine between the rings of the I/O threads and the ring of the publisher.
+//!
+//! Owns the arena, the program and the position of every partition. [`Core::step`] does
+//! one thing and returns; the caller brings the clock and decides how to wait. Nothing
+//! here allocates, locks or makes a system call.
+//!
+//! Rules of order:
+//! - Control descriptors are handled before the next event. An event counts only if its
+//!   partition is open under the event's epoch and its offset was not applied before;
+//!   others are dropped as stale, and that is what makes a repeated delivery harmless.
+//! - An event's output goes into the event's own chunk and follows the event's order.
+//! - A cut is made between two events. It holds exactly what the outputs before it did.
+//! - Direct partitions (from [`DIRECT_BASE`]) live in memory only: no changelog, no offsets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::arena::{Arena, Key};
+use crate::changelog::{KEY_BYTES, VALUE_BYTES_MAX, decode_key, decode_value, encode_key, encode_value};
+use crate::cut::{CutWriter, Position};
+use crate::parse::Reason;
+use crate::pool::{Chunk, Pool, Releaser};
+use crate::program::{Origin, Output, Program};
+use crate::ring::{Consumer, Descriptor, Kind, LANE_CONTROL, Producer};
+use crate::stats::{CoreStats, NO_POSITION};
+
+/// Kafka partitions that the core can hold.
+pub const KAFKA_PARTITIONS_MAX: usize = 1024;
+
+/// Partitions of directly ingested events.
+pub const DIRECT_PARTITIONS: usize = 64;
+
+/// The first direct partition.
+pub const DIRECT_BASE: u32 = KAFKA_PARTITIONS_MAX as u32;
+
+/// All partitions.
+pub const PARTITIONS: usize = KAFKA_PARTITIONS_MAX + DIRECT_PARTITIONS;
+
+/// Slots that one event may change.
+const SLOTS_PER_EVENT: usize = 2;
+
+/// Places in the publish ring that events leave to control descriptors.
+const PUBLISH_RESERVE: u64 = 64;
+
+/// Events between two times that rings are released and published without being asked.
+const BATCH: u32 = 32;
+
+/// Bytes of a restored record's header: partition-less key, then the value's length.
+pub const RESTORE_HEADER_BYTES: usize = KEY_BYTES + 2;
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// An event was applied or refused; it came in at this time.
+    Event {
+        /// When the event came in.
+        ingested_at_nanoseconds: u64,
+    },
+    /// A control descriptor, a stale event or a cut was dealt with.
+    Control,
+    /// There is nothing to do.
+    Idle,
+    /// There are events, but the publisher has to catch up first.
+    Blocked,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct PartitionState {
+    epoch: u32,
+    open: bool,
+    moved: bool,
+    failed: bool,
+    position: i64,
+}
+
+const UNASSIGNED: PartitionState =
+    PartitionState { epoch: 0, open: false, moved: false, failed: false, position: NO_POSITION };
+
+/// The state machine's surroundings, made once by whoever starts the threads.
+pub struct Parts {
+    /// The slab.
+    pub pool: Arc<Pool>,
+    /// Lanes of each I/O thread.
+    pub inputs: Vec<[Consumer; 3]>,
+    /// The way to the publisher.
+    pub publish: Producer,
+    /// The core's side of the cuts.
+    pub cut: CutWriter,
+    /// Records that a cut has room for.
+    pub cut_records: usize,
+    /// Set by the publisher to ask for a cut.
+    pub cut_requested: Arc<AtomicBool>,
+    /// The page that the core writes.
+    pub stats: Arc<CoreStats>,
+}
+
+/// See the module.
+pub struct Core<P> {
+    program: P,
+    arena: Arena,
+    pool: Arc<Pool>,
+    releaser: Releaser,
+    inputs: Vec<[Consumer; 3]>,
+    next_input: usize,
+    publish: Producer,
+    cut: CutWriter,
+    cut_records: usize,
+    cut_requested: Arc<AtomicBool>,
+    cut_ticket: u64,
+    moved: Vec<u32>,
+    partitions: Box<[PartitionState]>,
+    scratch: Box<[u8]>,
+    stats: Arc<CoreStats>,
+    since_flush: u32,
+}
+
+impl<P: Program> Core<P> {
+    /// A core with an empty state in which the direct partitions are open.
+    pub fn new(program: P, arena: Arena, parts: Parts) -> Core<P> {
+        let mut partitions = vec![UNASSIGNED; PARTITIONS].into_boxed_slice();
+        for partition in &mut partitions[DIRECT_BASE as usize..] {
+            *partition = PartitionState { open: true, position: 0, ..UNASSIGNED };
+        }
+        Core {
+            program,
+            arena,
+            releaser: Releaser::new(&parts.pool),
+            scratch: vec![0; parts.pool.chunk_bytes()].into_boxed_slice(),
+            pool: parts.pool,
+            inputs: parts.inputs,
+            next_input: 0,
+            publish: parts.publish,
+            cut: parts.cut,
+            cut_records: parts.cut_records,
+            cut_requested: parts.cut_requested,
+            cut_ticket: 0,
+            moved: Vec::with_capacity(PARTITIONS),
+            partitions,
+            stats: parts.stats,
+            since_flush: 0,
+        }
+    }
+
+    /// The state.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Does the next thing: a control descriptor, a cut that is due, or one event.
+    pub fn step(&mut self) -> Step {
+        for input in 0..self.inputs.len() {
+            if let Some(descriptor) = self.inputs[input][LANE_CONTROL].pop() {
+                self.control(&descriptor);
+                self.inputs[input][LANE_CONTROL].release();
+                return Step::Control;
+            }
+        }
+        if (self.cut_ticket != 0 || self.cut_requested.load(Ordering::Relaxed)) && self.try_cut() {
+            return Step::Control;
+        }
+        if self.publish.free(PUBLISH_RESERVE + 1) <= PUBLISH_RESERVE || !self.has_room_for_changes() {
+            return if self.has_events() { Step::Blocked } else { Step::Idle };
+        }
+        self.next_event()
+    }
+
+    /// Makes everything done so far visible to the other threads. Says whether the publisher has something new.
+    pub fn flush(&mut self) -> bool {
+        self.since_flush = 0;
+        for lanes in &mut self.inputs {
+            lanes.iter_mut().for_each(Consumer::release);
+        }
+        self.releaser.flush();
+        self.stats.arena_in_use.set(u64::from(self.arena.in_use()));
+        let millionths = (self.arena.fragmentation() * 1e6) as u64;
+        self.stats.arena_fragmentation_millionths.set(millionths);
+        self.publish.publish()
+    }
+
+    /// Whether enough was done since the last flush that others should see it.
+    pub fn wants_flush(&self) -> bool {
+        self.since_flush >= BATCH
+    }
+
+    /// Whether nothing waits in any lane.
+    pub fn is_idle(&mut self) -> bool {
+        self.inputs.iter_mut().flatten().all(Consumer::is_empty)
+            && !(self.cut_requested.load(Ordering::Acquire) && self.cut.buffer().is_some())
+    }
+
+    fn has_events(&mut self) -> bool {
+        self.inputs.iter_mut().any(|lanes| lanes[1..].iter_mut().any(|lane| !lane.is_empty()))
+    }
+
+    /// Whether the after-images of one more event surely fit into the next cut. If not, a cut is due.
+    fn has_room_for_changes(&mut self) -> bool {
+        let fits = self.arena.dirty_count() + SLOTS_PER_EVENT <= self.cut_records;
+        if !fits {
+            self.cut_requested.store(true, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn next_event(&mut self) -> Step {
+        let inputs = self.inputs.len();
+        for lane in 1..3 {
+            for turn in 0..inputs {
+                let input = (self.next_input + turn) % inputs;
+                if let Some(descriptor) = self.inputs[input][lane].pop() {
+                    self.next_input = (input + 1) % inputs;
+                    self.since_flush += 1;
+                    return self.event(descriptor);
+                }
+            }
+        }
+        Step::Idle
+    }
+
+    /// Whether an event belongs to what its partition is now.
+    fn is_current(&self, descriptor: &Descriptor) -> bool {
+        self.partitions.get(descriptor.partition as usize).is_some_and(|partition| {
+            partition.open && partition.epoch == descriptor.epoch && partition.position <= descriptor.offset
+        })
+    }
+
+    fn event(&mut self, mut descriptor: Descriptor) -> Step {
+        if descriptor.partition >= DIRECT_BASE && descriptor.kind != Kind::EndOfPartition {
+            // A direct event has no offset of its own: it takes the next one of its partition.
+            let position =
+                self.partitions.get(descriptor.partition as usize).map(|partition| partition.position);
+            descriptor.offset = position.unwrap_or(0);
+        }
+        if !self.is_current(&descriptor) {
+            self.stats.stale.add(1);
+            if let Ok(chunk) = self.pool.claim(descriptor.chunk) {
+                self.releaser.release(chunk);
+            }
+            return Step::Control;
+        }
+        if descriptor.kind == Kind::EndOfPartition {
+            self.move_to(descriptor.partition, descriptor.offset);
+            return Step::Control;
+        }
+        let Ok(mut chunk) = self.pool.claim(descriptor.chunk) else {
+            // An event without its chunk can't be applied; its position must not pass over it silently.
+            self.refuse(descriptor, None, Reason::InvalidJson);
+            return Step::Event { ingested_at_nanoseconds: descriptor.ingested_at_nanoseconds };
+        };
+        let applied = match descriptor.kind {
+            Kind::Event => self.apply(&descriptor, &mut chunk),
+            _ => Err(Reason::from_number(descriptor.reason).unwrap_or(Reason::InvalidJson)),
+        };
+        match applied {
+            Ok(output) => {
+                self.stats.applied.add(1);
+                self.emit(Descriptor { chunk: self.pool.send(chunk), ..output });
+            }
+            Err(reason) => self.refuse(descriptor, Some(chunk), reason),
+        }
+        self.move_to(descriptor.partition, descriptor.offset + 1);
+        Step::Event { ingested_at_nanoseconds: descriptor.ingested_at_nanoseconds }
+    }
+
+    /// Runs the program and leaves the output in the event's chunk.
+    fn apply(&mut self, descriptor: &Descriptor, chunk: &mut Chunk) -> Result<Descriptor, Reason> {
+        let origin = Origin { partition: descriptor.partition, offset: descriptor.offset };
+        let payload = &self.pool.bytes(chunk)[..descriptor.length as usize];
+        let mut output = Output::new(&mut self.scratch);
+        let routing = self.program.apply(payload, origin, &mut self.arena, &mut output)?;
+        let length = output.len();
+        self.pool.bytes_mut(chunk)[..length].copy_from_slice(&self.scratch[..length]);
+        Ok(Descriptor { kind: Kind::Output, length: length as u32, routing, ..*descriptor })
+    }
+
+    fn refuse(&mut self, descriptor: Descriptor, chunk: Option<Chunk>, reason: Reason) {
+        self.stats.refused[reason as usize].add(1);
+        let original_length = match descriptor.kind {
+            Kind::Refused => descriptor.original_length,
+            _ => descriptor.length,
+        };
+        self.emit(Descriptor {
+            kind: Kind::DeadLetter,
+            reason: reason as u8,
+            chunk: chunk.map_or(crate::pool::RawChunk::NONE, |chunk| self.pool.send(chunk)),
+            length: if descriptor.chunk.is_none() { 0 } else { descriptor.length },
+            original_length,
+            ..descriptor
+        });
+    }
+
+    /// Pushes to the publisher. There is room: it was looked for before the event was taken.
+    fn emit(&mut self, descriptor: Descriptor) {
+        self.stats.uncut.store(true, Ordering::Relaxed);
+        let pushed = self.publish.push(descriptor);
+        assert!(pushed.is_ok(), "the publish ring had room before the event was taken");
+    }
+
+    fn move_to(&mut self, partition: u32, position: i64) {
+        let state = &mut self.partitions[partition as usize];
+        if position <= state.position {
+            return;
+        }
+        state.position = position;
+        self.stats.positions[partition as usize].store(position, Ordering::Relaxed);
+        if !state.moved && partition < DIRECT_BASE {
+            state.moved = true;
+            self.moved.push(partition);
+            self.stats.uncut.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn control(&mut self, descriptor: &Descriptor) {
+        match descriptor.kind {
+            Kind::Restore => self.restore(descriptor),
+            Kind::Barrier => self.cut_ticket = self.cut_ticket.max(descriptor.ticket),
+            Kind::Reset => self.reset(descriptor),
+            Kind::Assign => self.assign(descriptor),
+            Kind::Close => {
+                if let Some(partition) = self.partitions.get_mut(descriptor.partition as usize) {
+                    partition.open = false;
+                }
+            }
+            Kind::Drop => self.drop_partition(descriptor.partition),
+            Kind::Event
+            | Kind::Refused
+            | Kind::EndOfPartition
+            | Kind::Output
+            | Kind::DeadLetter
+            | Kind::Cut => {
+                debug_assert!(false, "{:?} does not belong into the control lane", descriptor.kind);
+            }
+        }
+    }
+
+    /// Opens a partition whose state was put back before. `ticket` 1 says that its position is not committed yet.
+    fn assign(&mut self, descriptor: &Descriptor) {
+        let Some(partition) = self.partitions.get_mut(descriptor.partition as usize) else { return };
+        if partition.failed {
+            return;
+        }
+        *partition = PartitionState {
+            epoch: descriptor.epoch,
+            open: true,
+            moved: false,
+            failed: false,
+            position: descriptor.offset,
+        };
+        self.moved.retain(|moved| *moved != descriptor.partition);
+        if descriptor.ticket == 1 {
+            partition.moved = true;
+            self.moved.push(descriptor.partition);
+            self.stats.uncut.store(true, Ordering::Relaxed);
+        }
+        self.stats.positions[descriptor.partition as usize].store(descriptor.offset, Ordering::Relaxed);
+    }
+
+    /// Puts the records of a chunk into the arena. A partition with a record that can't be held never opens.
+    fn restore(&mut self, descriptor: &Descriptor) {
+        let Ok(chunk) = self.pool.claim(descriptor.chunk) else { return };
+        let bytes = &self.pool.bytes(&chunk)[..descriptor.length as usize];
+        let mut rest = bytes;
+        let mut restored = 0;
+        let mut complete = true;
+        while let Some((header, more)) = rest.split_first_chunk::<RESTORE_HEADER_BYTES>() {
+            let length = usize::from(u16::from_le_bytes([header[KEY_BYTES], header[KEY_BYTES + 1]]));
+            let (value, more) = more.split_at(length.min(more.len()));
+            rest = more;
+            let read = decode_key(descriptor.partition, &header[..KEY_BYTES])
+                .and_then(|key| decode_value(value).map(|image| (key, image)));
+            let slot = match read {
+                Ok((key, image)) => Core::<P>::slot_for(&mut self.arena, key).map(|slot| (slot, image)),
+                Err(_) => None,
+            };
+            match slot {
+                Some((slot, image)) => {
+                    self.arena.restore(slot, image.slot_version, image.payload);
+                    restored += 1;
+                }
+                None => complete = false,
+            }
+        }
+        self.releaser.release(chunk);
+        self.stats.restored.add(restored);
+        if !complete {
+            self.stats.restore_failures.add(1);
+            if let Some(partition) = self.partitions.get_mut(descriptor.partition as usize) {
+                partition.failed = true;
+            }
+        }
+    }
+
+    fn slot_for(arena: &mut Arena, key: Key) -> Option<crate::arena::SlotId> {
+        arena.find(&key).or_else(|| arena.acquire(key))
+    }
+
+    fn drop_partition(&mut self, partition: u32) {
+        let Some(state) = self.partitions.get_mut(partition as usize) else { return };
+        *state = PartitionState { epoch: state.epoch, ..UNASSIGNED };
+        self.moved.retain(|moved| *moved != partition);
+        self.arena.release_partition(partition);
+        self.stats.positions[partition as usize].store(NO_POSITION, Ordering::Relaxed);
+    }
+
+    /// Drops the state of all Kafka partitions and tells the publisher where the new generation begins.
+    fn reset(&mut self, descriptor: &Descriptor) {
+        for partition in 0..DIRECT_BASE {
+            if self.partitions[partition as usize].position != NO_POSITION
+                || self.arena.slots_of(partition).next().is_some()
+            {
+                self.drop_partition(partition);
+            }
+        }
+        self.cut_ticket = 0;
+        self.emit(Descriptor { kind: Kind::Reset, ..*descriptor });
+    }
+
+    /// Hands positions and after-images to the publisher, if it has given the buffer back.
+    fn try_cut(&mut self) -> bool {
+        let Some(cut) = self.cut.buffer() else { return false };
+        if self.publish.free(1) == 0 {
+            return false;
+        }
+        cut.clear();
+        let mut value = [0; VALUE_BYTES_MAX];
+        for slot in self.arena.dirty() {
+            let key = self.arena.key(slot);
+            if key.partition < DIRECT_BASE {
+                let length = encode_value(self.arena.version(slot), self.arena.payload(slot), &mut value);
+                cut.push(key.partition, &encode_key(&key), &value[..length]);
+            }
+        }
+        for partition in self.moved.drain(..) {
+            let state = &mut self.partitions[partition as usize];
+            state.moved = false;
+            cut.positions.push(Position { partition, offset: state.position });
+        }
+        cut.ticket = std::mem::take(&mut self.cut_ticket);
+        self.arena.clear_dirty();
+        self.stats.uncut.store(false, Ordering::Relaxed);
+        self.stats.cuts.add(1);
+        self.cut_requested.store(false, Ordering::Relaxed);
+        self.cut.hand_over();
+        let pushed = self.publish.push(Descriptor::new(Kind::Cut));
+        assert!(pushed.is_ok(), "the publish ring had room");
+        true
+    }
+}

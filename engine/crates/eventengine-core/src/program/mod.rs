@@ -1,0 +1,94 @@
+//! Programs: what is computed. One trait, so that schema, program and executor vary independently.
+//!
+//! A program owns the meaning of its slots' payloads and nothing else: state lives in
+//! the arena, outputs in the caller's buffer. It is deterministic: the same events in
+//! the same order give the same state and the same outputs, on any machine.
+
+pub mod treasure_hunt;
+
+use crate::arena::Arena;
+use crate::parse::Reason;
+
+/// Where an event comes from: the version of what it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Partition of the source.
+    pub partition: u32,
+    /// Offset in the partition.
+    pub offset: i64,
+}
+
+/// How an output is to be routed: its record key in two parts.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Routing {
+    /// First part of the key.
+    pub district: u32,
+    /// Second part of the key.
+    pub team: u32,
+}
+
+/// A deterministic state machine.
+pub trait Program: Send {
+    /// Applies one event: changes slots of the event's partition and writes exactly one output record.
+    ///
+    /// A refused event has changed nothing. `output` is at least 1,024 bytes long.
+    fn apply(
+        &mut self,
+        payload: &[u8],
+        origin: Origin,
+        arena: &mut Arena,
+        output: &mut Output<'_>,
+    ) -> Result<Routing, Reason>;
+}
+
+/// A record under construction, in a buffer of fixed size.
+#[derive(Debug)]
+pub struct Output<'a> {
+    bytes: &'a mut [u8],
+    length: usize,
+}
+
+impl<'a> Output<'a> {
+    /// An empty record.
+    pub fn new(bytes: &'a mut [u8]) -> Output<'a> {
+        Output { bytes, length: 0 }
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Appends text.
+    ///
+    /// # Panics
+    /// If the record outgrows the buffer: programs bound their records below 1,024 bytes.
+    pub fn text(&mut self, text: &str) {
+        let end = self.length + text.len();
+        self.bytes[self.length..end].copy_from_slice(text.as_bytes());
+        self.length = end;
+    }
+
+    /// Appends a number in decimal digits.
+    pub fn number(&mut self, mut value: u64) {
+        let mut digits = [0_u8; 20];
+        let mut start = digits.len();
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (value % 10) as u8;
+            value /= 10;
+            if value == 0 {
+                break;
+            }
+        }
+        let end = self.length + digits.len() - start;
+        self.bytes[self.length..end].copy_from_slice(&digits[start..]);
+        self.length = end;
+    }
+}

@@ -1,0 +1,493 @@
+//! The treasure hunt: players find clues and solve puzzles for their team, district by district.
+//!
+//! Owns the schema of its events, the layout of its two kinds of slots and its rules:
+//! - Districts, puzzles and clues are numbered from zero; a puzzle's number counts
+//!   within its district, a clue's within its puzzle.
+//! - `clue_discovered` needs puzzle and clue: a clue that is new to the team scores 10.
+//! - `team_solved` needs a puzzle: one that is new to the team scores 100.
+//! - `district_opened` opens the district for everybody.
+//! - What a team has already done scores nothing and is still answered with one record.
+//! - A district keeps its best [`BOARD_TEAMS`] teams. Equal scores rank in the order in
+//!   which they were reached. A team outside the board has no rank (null).
+//!
+//! State is per source partition, therefore standings are, too.
+
+use super::{Origin, Output, Program, Routing};
+use crate::arena::{Arena, Key, PAYLOAD_BYTES, SlotId};
+use crate::parse::{
+    FieldPlan, Limits, ParseError, Prediction, RawNumber, RawString, Reason, Scanner, parse_object,
+    take_number, take_string, take_u32, take_u64,
+};
+
+/// Kind of a slot that holds a team's progress in one district.
+pub const KIND_TEAM: u32 = 1;
+/// Kind of a slot that holds a district's standings.
+pub const KIND_DISTRICT: u32 = 2;
+
+/// Teams that a district ranks.
+pub const BOARD_TEAMS: usize = 24;
+/// Teams that an output names as leaders.
+const LEADERS: usize = 5;
+/// Puzzles of a district at most: one bit each in a team's slot.
+pub const PUZZLES_MAX: u32 = 64;
+/// Clues of a puzzle at most: one byte a puzzle in a team's slot.
+pub const CLUES_MAX: u32 = 8;
+
+const CLUE_SCORE: u32 = 10;
+const SOLVED_SCORE: u32 = 100;
+
+/// Size of the hunt.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Districts.
+    pub districts: u32,
+    /// Puzzles in each district, at most [`PUZZLES_MAX`].
+    pub puzzles_per_district: u32,
+    /// Clues of each puzzle, at most [`CLUES_MAX`].
+    pub clues_per_puzzle: u32,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// A player found a clue of a puzzle.
+    ClueDiscovered,
+    /// A team solved a puzzle.
+    TeamSolved,
+    /// A district was opened.
+    DistrictOpened,
+}
+
+impl EventKind {
+    /// The kind's name in events and outputs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventKind::ClueDiscovered => "clue_discovered",
+            EventKind::TeamSolved => "team_solved",
+            EventKind::DistrictOpened => "district_opened",
+        }
+    }
+}
+
+/// One event, borrowed from its payload.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Event<'a> {
+    kind: Option<RawString<'a>>,
+    /// Who sent it.
+    pub producer: Option<u32>,
+    /// Number of the event at its producer.
+    pub sequence: Option<u64>,
+    /// When it was to be sent.
+    pub sent_at_ns: Option<u64>,
+    /// Who did it.
+    pub player: Option<u32>,
+    /// For which team.
+    pub team: Option<u32>,
+    /// In which district.
+    pub district: Option<u32>,
+    /// Which puzzle of the district.
+    pub puzzle: Option<u32>,
+    /// Which clue of the puzzle.
+    pub clue: Option<u32>,
+    /// Where.
+    pub x: Option<RawNumber<'a>>,
+    /// Where.
+    pub y: Option<RawNumber<'a>>,
+    /// Free text.
+    pub note: Option<RawString<'a>>,
+}
+
+impl<'a> FieldPlan<'a> for Event<'a> {
+    const NAMES: &'static [&'static [u8]] = &[
+        b"kind",
+        b"producer",
+        b"sequence",
+        b"sent_at_ns",
+        b"player",
+        b"team",
+        b"district",
+        b"puzzle",
+        b"clue",
+        b"x",
+        b"y",
+        b"note",
+    ];
+    const QUOTED: &'static [&'static [u8]] = &[
+        b"\"kind\":",
+        b"\"producer\":",
+        b"\"sequence\":",
+        b"\"sent_at_ns\":",
+        b"\"player\":",
+        b"\"team\":",
+        b"\"district\":",
+        b"\"puzzle\":",
+        b"\"clue\":",
+        b"\"x\":",
+        b"\"y\":",
+        b"\"note\":",
+    ];
+
+    fn take(&mut self, field: usize, scanner: &mut Scanner<'a>) -> Result<(), ParseError> {
+        match field {
+            0 => self.kind = Some(take_string(scanner)?),
+            1 => self.producer = Some(take_u32(scanner)?),
+            2 => self.sequence = Some(take_u64(scanner)?),
+            3 => self.sent_at_ns = Some(take_u64(scanner)?),
+            4 => self.player = Some(take_u32(scanner)?),
+            5 => self.team = Some(take_u32(scanner)?),
+            6 => self.district = Some(take_u32(scanner)?),
+            7 => self.puzzle = Some(take_u32(scanner)?),
+            8 => self.clue = Some(take_u32(scanner)?),
+            9 => self.x = Some(take_number(scanner)?),
+            10 => self.y = Some(take_number(scanner)?),
+            _ => self.note = Some(take_string(scanner)?),
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Event<'a> {
+    /// Parses a payload. Which fields an event needs is checked when it is applied.
+    pub fn parse(
+        payload: &'a [u8],
+        limits: Limits,
+        prediction: &mut Prediction,
+    ) -> Result<Event<'a>, ParseError> {
+        let mut event = Event::default();
+        parse_object(payload, limits, prediction, &mut event)?;
+        Ok(event)
+    }
+
+    /// What happened, if the kind is a known one.
+    pub fn kind(&self) -> Result<EventKind, Reason> {
+        let kind = self.kind.ok_or(Reason::MissingField)?;
+        [EventKind::ClueDiscovered, EventKind::TeamSolved, EventKind::DistrictOpened]
+            .into_iter()
+            .find(|known| kind.is(known.as_str().as_bytes()))
+            .ok_or(Reason::UnknownKind)
+    }
+}
+
+/// An event whose fields are all there and in range.
+#[derive(Debug, Clone, Copy)]
+struct Move {
+    kind: EventKind,
+    producer: u32,
+    sequence: u64,
+    team: u32,
+    district: u32,
+    puzzle: u32,
+    clue: u32,
+}
+
+impl Move {
+    fn check(event: &Event<'_>, settings: &Settings) -> Result<Move, Reason> {
+        let kind = event.kind()?;
+        let required = |field: Option<u32>| field.ok_or(Reason::MissingField);
+        let producer = required(event.producer)?;
+        let sequence = event.sequence.ok_or(Reason::MissingField)?;
+        let team = required(event.team)?;
+        let district = required(event.district)?;
+        let puzzle = match kind {
+            EventKind::DistrictOpened => event.puzzle.unwrap_or(0),
+            _ => required(event.puzzle)?,
+        };
+        let clue = match kind {
+            EventKind::ClueDiscovered => required(event.clue)?,
+            _ => event.clue.unwrap_or(0),
+        };
+        let fits = district < settings.districts
+            && puzzle < settings.puzzles_per_district
+            && clue < settings.clues_per_puzzle;
+        if fits {
+            Ok(Move { kind, producer, sequence, team, district, puzzle, clue })
+        } else {
+            Err(Reason::OutOfRange)
+        }
+    }
+}
+
+/// A team's progress in one district, as it lies in a slot.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct TeamState {
+    score: u32,
+    solved: u32,
+    clues: u32,
+    events: u32,
+    solved_puzzles: u64,
+    clues_of_puzzle: [u8; PUZZLES_MAX as usize],
+}
+
+/// A district's standings, as they lie in a slot.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct DistrictState {
+    events: u64,
+    opened_at_offset: i64,
+    opened: u32,
+    teams: u32,
+    board: [Place; BOARD_TEAMS],
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    team: u32,
+    score: u32,
+}
+
+const EMPTY_PLACE: Place = Place { team: 0, score: 0 };
+
+const _: () = assert!(BOARD_TEAMS * 8 + 24 <= PAYLOAD_BYTES);
+const _: () = assert!(PUZZLES_MAX as usize + 24 <= PAYLOAD_BYTES);
+
+/// Reads little-endian fields one after the other, so that the layout is the same on every machine.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (head, rest) = self.0.split_first_chunk::<N>().expect("the layout fits the payload");
+        self.0 = rest;
+        *head
+    }
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+}
+
+/// Writes what [`Reader`] reads.
+struct Writer<'a>(&'a mut [u8]);
+
+impl Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let (head, rest) = std::mem::take(&mut self.0).split_at_mut(bytes.len());
+        head.copy_from_slice(bytes);
+        self.0 = rest;
+    }
+}
+
+impl TeamState {
+    fn read(payload: &[u8; PAYLOAD_BYTES]) -> TeamState {
+        let mut reader = Reader(payload);
+        TeamState {
+            score: reader.u32(),
+            solved: reader.u32(),
+            clues: reader.u32(),
+            events: reader.u32(),
+            solved_puzzles: reader.u64(),
+            clues_of_puzzle: reader.take(),
+        }
+    }
+
+    fn write(&self, payload: &mut [u8; PAYLOAD_BYTES]) {
+        let mut writer = Writer(payload);
+        for field in [self.score, self.solved, self.clues, self.events] {
+            writer.put(&field.to_le_bytes());
+        }
+        writer.put(&self.solved_puzzles.to_le_bytes());
+        writer.put(&self.clues_of_puzzle);
+    }
+
+    /// Applies what the team did. Says whether it scored.
+    fn apply(&mut self, event: &Move) -> bool {
+        self.events = self.events.saturating_add(1);
+        let gained = match event.kind {
+            EventKind::ClueDiscovered => {
+                let clues = &mut self.clues_of_puzzle[event.puzzle as usize];
+                let bit = 1_u8 << event.clue;
+                let new = *clues & bit == 0;
+                *clues |= bit;
+                self.clues += u32::from(new);
+                if new { CLUE_SCORE } else { 0 }
+            }
+            EventKind::TeamSolved => {
+                let bit = 1_u64 << event.puzzle;
+                let new = self.solved_puzzles & bit == 0;
+                self.solved_puzzles |= bit;
+                self.solved += u32::from(new);
+                if new { SOLVED_SCORE } else { 0 }
+            }
+            EventKind::DistrictOpened => 0,
+        };
+        self.score += gained;
+        gained > 0
+    }
+}
+
+impl DistrictState {
+    fn read(payload: &[u8; PAYLOAD_BYTES]) -> DistrictState {
+        let mut reader = Reader(payload);
+        let mut state = DistrictState {
+            events: reader.u64(),
+            opened_at_offset: reader.u64() as i64,
+            opened: reader.u32(),
+            teams: reader.u32(),
+            board: [EMPTY_PLACE; BOARD_TEAMS],
+        };
+        for place in &mut state.board {
+            *place = Place { team: reader.u32(), score: reader.u32() };
+        }
+        state
+    }
+
+    fn write(&self, payload: &mut [u8; PAYLOAD_BYTES]) {
+        let mut writer = Writer(payload);
+        writer.put(&self.events.to_le_bytes());
+        writer.put(&self.opened_at_offset.to_le_bytes());
+        writer.put(&self.opened.to_le_bytes());
+        writer.put(&self.teams.to_le_bytes());
+        for place in self.board {
+            writer.put(&place.team.to_le_bytes());
+            writer.put(&place.score.to_le_bytes());
+        }
+    }
+
+    /// Teams on the board: places with a score, from the top.
+    fn ranked(&self) -> &[Place] {
+        let count = self.board.iter().position(|place| place.score == 0).unwrap_or(BOARD_TEAMS);
+        &self.board[..count]
+    }
+
+    /// Moves a team that scored to the place its score earns, behind those who had as much before.
+    fn promote(&mut self, team: u32, score: u32) {
+        let count = self.ranked().len();
+        let held = self.board[..count].iter().position(|place| place.team == team);
+        let from = match held {
+            Some(place) => place,
+            None if count < BOARD_TEAMS => count,
+            None if self.board[BOARD_TEAMS - 1].score < score => BOARD_TEAMS - 1,
+            None => return,
+        };
+        let mut place = from;
+        while place > 0 && self.board[place - 1].score < score {
+            self.board[place] = self.board[place - 1];
+            place -= 1;
+        }
+        self.board[place] = Place { team, score };
+    }
+
+    fn rank(&self, team: u32) -> Option<usize> {
+        self.ranked().iter().position(|place| place.team == team).map(|place| place + 1)
+    }
+}
+
+/// The program.
+#[derive(Debug)]
+pub struct TreasureHunt {
+    settings: Settings,
+    limits: Limits,
+    prediction: Prediction,
+}
+
+impl TreasureHunt {
+    /// A hunt of the given size.
+    ///
+    /// # Panics
+    /// If the size is beyond what a slot holds: the configuration was checked before.
+    pub fn new(settings: Settings, limits: Limits) -> TreasureHunt {
+        assert!(settings.puzzles_per_district <= PUZZLES_MAX && settings.clues_per_puzzle <= CLUES_MAX);
+        TreasureHunt { settings, limits, prediction: Prediction::default() }
+    }
+
+    /// Both slots of an event, made where they are missing; all or nothing.
+    fn slots(arena: &mut Arena, team: Key, district: Key) -> Result<(SlotId, SlotId, bool), Reason> {
+        let found = (arena.find(&team), arena.find(&district));
+        let missing = u32::from(found.0.is_none()) + u32::from(found.1.is_none());
+        if arena.free() < missing {
+            return Err(Reason::ArenaExhausted);
+        }
+        let new_team = found.0.is_none();
+        let team = found.0.or_else(|| arena.acquire(team)).ok_or(Reason::ArenaExhausted)?;
+        let district = found.1.or_else(|| arena.acquire(district)).ok_or(Reason::ArenaExhausted)?;
+        Ok((team, district, new_team))
+    }
+}
+
+impl Program for TreasureHunt {
+    fn apply(
+        &mut self,
+        payload: &[u8],
+        origin: Origin,
+        arena: &mut Arena,
+        output: &mut Output<'_>,
+    ) -> Result<Routing, Reason> {
+        let event = Event::parse(payload, self.limits, &mut self.prediction).map_err(|error| error.reason)?;
+        let event = Move::check(&event, &self.settings)?;
+        let Move { team, district, .. } = event;
+        let partition = origin.partition;
+        let team_key = Key { partition, kind: KIND_TEAM, district, team };
+        let district_key = Key { partition, kind: KIND_DISTRICT, district, team: 0 };
+        let (team_slot, district_slot, new_team) = TreasureHunt::slots(arena, team_key, district_key)?;
+
+        let mut progress = TeamState::read(arena.payload(team_slot));
+        let scored = progress.apply(&event);
+        progress.write(arena.payload_mut(team_slot));
+
+        let mut standings = DistrictState::read(arena.payload(district_slot));
+        standings.events += 1;
+        standings.teams += u32::from(new_team);
+        if event.kind == EventKind::DistrictOpened && standings.opened == 0 {
+            standings.opened = 1;
+            standings.opened_at_offset = origin.offset;
+        }
+        if scored {
+            standings.promote(team, progress.score);
+        }
+        standings.write(arena.payload_mut(district_slot));
+
+        write_output(output, &event, origin, &progress, &standings);
+        Ok(Routing { district, team })
+    }
+}
+
+/// Writes the one record that answers an event.
+fn write_output(
+    output: &mut Output<'_>,
+    event: &Move,
+    origin: Origin,
+    progress: &TeamState,
+    standings: &DistrictState,
+) {
+    let fields: [(&str, u64); 2] =
+        [("{\"producer\":", u64::from(event.producer)), (",\"sequence\":", event.sequence)];
+    for (name, value) in fields {
+        output.text(name);
+        output.number(value);
+    }
+    output.text(",\"kind\":\"");
+    output.text(event.kind.as_str());
+    output.text("\"");
+    let fields = [
+        (",\"district\":", event.district),
+        (",\"team\":", event.team),
+        (",\"score\":", progress.score),
+        (",\"solved\":", progress.solved),
+        (",\"clues\":", progress.clues),
+    ];
+    for (name, value) in fields {
+        output.text(name);
+        output.number(u64::from(value));
+    }
+    output.text(",\"rank\":");
+    match standings.rank(event.team) {
+        Some(rank) => output.number(rank as u64),
+        None => output.text("null"),
+    }
+    output.text(",\"leaders\":[");
+    for (index, place) in standings.ranked().iter().take(LEADERS).enumerate() {
+        output.text(if index == 0 { "{\"team\":" } else { ",{\"team\":" });
+        output.number(u64::from(place.team));
+        output.text(",\"score\":");
+        output.number(u64::from(place.score));
+        output.text("}");
+    }
+    output.text("],\"version\":{\"partition\":");
+    output.number(u64::from(origin.partition));
+    output.text(",\"offset\":");
+    output.number(origin.offset.unsigned_abs());
+    output.text("}}");
+}

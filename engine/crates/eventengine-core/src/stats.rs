@@ -1,0 +1,96 @@
+//! The stats page: figures that one thread writes and any thread reads.
+//!
+//! Owns the counters of the core thread. Every field has one writer, which loads, adds
+//! and stores without a locked instruction; readers see each figure whole, and figures
+//! of different moments side by side.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use crate::histogram::Histogram;
+use crate::parse::Reason;
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds. Only ever called by the one writer.
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+    }
+
+    /// Replaces the figure. Only ever called by the one writer.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The figure of now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// No position: the partition is not assigned to the core.
+pub const NO_POSITION: i64 = -1;
+
+/// What the core thread says of itself.
+#[repr(C)]
+#[derive(Debug)]
+pub struct CoreStats {
+    /// Events applied.
+    pub applied: Counter,
+    /// Events refused, by reason.
+    pub refused: [Counter; Reason::ALL.len()],
+    /// Descriptors of partitions that were given up, or of offsets that were applied before.
+    pub stale: Counter,
+    /// Slots put back from the changelog.
+    pub restored: Counter,
+    /// Restored records that found no slot or could not be read.
+    pub restore_failures: Counter,
+    /// Cuts made.
+    pub cuts: Counter,
+    /// Slots in use.
+    pub arena_in_use: Counter,
+    /// Holes among the slots, in parts per million.
+    pub arena_fragmentation_millionths: Counter,
+    /// Bytes that the core thread allocated since it warmed up.
+    pub thread_allocated_bytes: Counter,
+    /// Nanoseconds from an event's ingest to its output.
+    pub latency: Histogram,
+    /// Nanoseconds that the program took for an event, the declared service time included.
+    pub service: Histogram,
+    /// Next offset to apply, by partition.
+    pub positions: Box<[AtomicI64]>,
+    /// Whether something was applied since the last cut.
+    pub uncut: AtomicBool,
+    /// Number of the CPU that the core thread is bound to, plus one; zero if to none.
+    pub cpu_plus_one: AtomicU32,
+}
+
+impl CoreStats {
+    /// A page for so many partitions.
+    pub fn new(partitions: usize) -> CoreStats {
+        CoreStats {
+            applied: Counter::default(),
+            refused: Default::default(),
+            stale: Counter::default(),
+            restored: Counter::default(),
+            restore_failures: Counter::default(),
+            cuts: Counter::default(),
+            arena_in_use: Counter::default(),
+            arena_fragmentation_millionths: Counter::default(),
+            thread_allocated_bytes: Counter::default(),
+            latency: Histogram::default(),
+            service: Histogram::default(),
+            positions: (0..partitions).map(|_| AtomicI64::new(NO_POSITION)).collect(),
+            uncut: AtomicBool::new(false),
+            cpu_plus_one: AtomicU32::new(0),
+        }
+    }
+
+    /// Next offset to apply of a partition, if the core has it.
+    pub fn position(&self, partition: usize) -> Option<i64> {
+        let position = self.positions.get(partition)?.load(Ordering::Relaxed);
+        (position != NO_POSITION).then_some(position)
+    }
+}

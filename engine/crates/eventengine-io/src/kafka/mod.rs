@@ -1,0 +1,12 @@
+//! Kafka: the client, and the parts of an engine that talk to it.
+//!
+//! Owns everything that knows librdkafka. [`client`] is a thin safe layer over it; the
+//! other modules hold one role each. Every call that waits has a timeout, every retry
+//! a growing pause with a bound.
+
+pub mod client;
+pub mod lag;
+pub mod publisher;
+pub mod restore;
+pub mod source;
+pub mod topics;

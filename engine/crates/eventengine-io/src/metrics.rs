@@ -1,0 +1,151 @@
+//! The figures of an engine as Prometheus text.
+//!
+//! Owns the names of the metrics and their help. Rendered from a sample, so that
+//! `/metrics` and `/snapshot` never disagree.
+
+use std::fmt::Write;
+
+use crate::snapshot::Sample;
+
+/// Text under construction.
+struct Text {
+    text: String,
+    engine: String,
+    pod: String,
+}
+
+/// A label value, with what Prometheus wants escaped.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.text, "# HELP eventengine_{name} {help}\n# TYPE eventengine_{name} {kind}");
+    }
+
+    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let _ = write!(
+            self.text,
+            "eventengine_{name}{{engine=\"{}\",pod=\"{}\"",
+            escape(&self.engine),
+            escape(&self.pod)
+        );
+        for (label, content) in labels {
+            let _ = write!(self.text, ",{label}=\"{}\"", escape(content));
+        }
+        let _ = writeln!(self.text, "}} {value}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, "gauge", help);
+        self.value(name, &[], value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, "counter", help);
+        self.value(name, &[], value);
+    }
+}
+
+/// Renders a sample.
+pub fn render(sample: &Sample) -> String {
+    let (engine, pod) = sample.identity_labels();
+    let mut text = Text { text: String::with_capacity(16 * 1024), engine, pod };
+    render_state(&mut text, sample);
+    render_sources(&mut text, sample);
+    render_counters(&mut text, sample);
+    render_latency(&mut text, sample);
+    text.text
+}
+
+fn render_state(text: &mut Text, sample: &Sample) {
+    text.gauge("ready", "Whether the engine takes events.", u8::from(sample.readiness.ready));
+    let pool = &sample.buffer_pool;
+    text.gauge("buffer_pool_utilisation_ratio", "Share of the pool's chunks in use.", pool.utilisation);
+    text.gauge("buffer_pool_chunks", "Chunks of the pool.", pool.chunks);
+    text.gauge("buffer_pool_in_use_chunks", "Chunks in use.", pool.in_use);
+    text.gauge("buffer_pool_high_water_chunks", "Most chunks ever in use.", pool.high_water);
+    text.family("ring_utilisation_ratio", "gauge", "Share of a ring's bound in use.");
+    for ring in &sample.rings {
+        text.value("ring_utilisation_ratio", &[("ring", &ring.name)], ring.utilisation);
+    }
+    text.gauge("arena_utilisation_ratio", "Share of the arena's slots in use.", sample.arena.utilisation);
+    text.gauge("arena_fragmentation_ratio", "Share of holes among the slots.", sample.arena.fragmentation);
+    let allocator = &sample.allocator;
+    text.gauge("allocator_allocated_bytes", "Bytes in use by the native half.", allocator.allocated_bytes);
+    text.gauge("allocator_active_bytes", "Bytes in pages in use.", allocator.active_bytes);
+    text.gauge("allocator_resident_bytes", "Bytes in memory.", allocator.resident_bytes);
+    text.gauge("allocator_retained_bytes", "Bytes kept as address space.", allocator.retained_bytes);
+    text.counter(
+        "core_thread_allocated_bytes_total",
+        "Bytes that the core thread allocated since it warmed up.",
+        allocator.core_thread_allocated_bytes,
+    );
+    let process = &sample.process;
+    text.gauge("process_resident_bytes", "Resident memory of the process.", process.rss_bytes);
+    text.gauge("pinned", "Whether the core thread is bound to a CPU.", u8::from(process.pinned));
+    text.gauge("exclusive_core", "Whether that CPU is no other container's.", u8::from(process.exclusive));
+}
+
+fn render_sources(text: &mut Text, sample: &Sample) {
+    text.family("source_connected", "gauge", "Whether the source's origin answers.");
+    for source in &sample.sources {
+        text.value("source_connected", &[("source", &source.name)], u8::from(source.connected));
+    }
+    text.family("consumer_lag_events", "gauge", "Last stable offset less position; absent if not fresh.");
+    for source in &sample.sources {
+        for partition in &source.partitions {
+            if let Some(lag) = partition.lag_events {
+                let number = partition.partition.to_string();
+                let topic = source.topic.as_deref().unwrap_or_default();
+                let labels =
+                    [("source", source.name.as_str()), ("topic", topic), ("partition", number.as_str())];
+                text.value("consumer_lag_events", &labels, lag);
+            }
+        }
+    }
+    text.family("source_partitions", "gauge", "Owned partitions by state.");
+    for source in &sample.sources {
+        for state in ["restoring", "running"] {
+            let count = source.partitions.iter().filter(|partition| partition.state == state).count();
+            text.value("source_partitions", &[("source", &source.name), ("state", state)], count);
+        }
+    }
+}
+
+fn render_counters(text: &mut Text, sample: &Sample) {
+    let counters = &sample.counters;
+    text.counter("events_in_total", "Events taken from sources.", counters.events_in);
+    text.counter("events_applied_total", "Events applied.", counters.events_applied);
+    text.counter("outputs_committed_total", "Outputs in committed transactions.", counters.outputs_committed);
+    text.counter("transactions_committed_total", "Committed transactions.", counters.transactions_committed);
+    text.counter("transactions_aborted_total", "Aborted transactions.", counters.transactions_aborted);
+    text.family("dead_letters_total", "counter", "Refused events by reason.");
+    for (reason, count) in &counters.dead_letters {
+        text.value("dead_letters_total", &[("reason", reason)], count);
+    }
+    text.family("shed_events_total", "counter", "Direct events refused under pressure.");
+    for (source, count) in &counters.shed {
+        text.value("shed_events_total", &[("source", source)], count);
+    }
+    text.family("errors_total", "counter", "Errors by kind.");
+    for (kind, count) in &counters.errors {
+        text.value("errors_total", &[("kind", kind)], count);
+    }
+}
+
+fn render_latency(text: &mut Text, sample: &Sample) {
+    let latency = &sample.latency;
+    text.family("latency_seconds", "gauge", "Ingest to applied over the last seconds, by quantile.");
+    for (quantile, nanoseconds) in [
+        ("0.5", latency.p50_nanoseconds),
+        ("0.99", latency.p99_nanoseconds),
+        ("0.999", latency.p999_nanoseconds),
+        ("1", latency.max_nanoseconds),
+    ] {
+        text.value("latency_seconds", &[("quantile", quantile)], nanoseconds as f64 / 1e9);
+    }
+    let service = latency.service_p99_nanoseconds as f64 / 1e9;
+    text.gauge("service_time_p99_seconds", "Time that the program took for an event.", service);
+}

@@ -1,0 +1,457 @@
+//! The snapshot: one sample of everything, closed on each whole second.
+//!
+//! Owns the sampling thread, the JSON form (version 1, defined by the contract) and the
+//! ten samples that are kept. Figures that could not be refreshed are null.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use eventengine_core::histogram::Counts;
+use eventengine_core::parse::Reason;
+use serde::Serialize;
+
+use crate::affinity::{self, Placement};
+use crate::clock;
+use crate::kafka::lag::FRESH;
+use crate::shared::{PartitionPhase, Readiness, Shared, lock};
+use crate::system::{self, Pressure};
+
+/// Samples that are kept, one a second; latencies are those of this window.
+pub const SAMPLES_KEPT: usize = 10;
+
+#[derive(Debug, Clone, Serialize)]
+pub struct IdentityPart {
+    engine: String,
+    namespace: String,
+    pod: String,
+    incarnation: String,
+    build: &'static str,
+    started_at_seconds: i64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct PoolPart {
+    pub chunks: u64,
+    pub chunk_bytes: u64,
+    pub in_use: u64,
+    pub high_water: u64,
+    pub utilisation: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct RingPart {
+    pub name: String,
+    pub slots: u64,
+    pub bound: u64,
+    pub in_use: u64,
+    pub high_water: u64,
+    pub utilisation: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ArenaPart {
+    pub slots: u64,
+    pub slot_bytes: u64,
+    pub in_use: u64,
+    pub utilisation: f64,
+    pub fragmentation: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct PartitionPart {
+    pub partition: i32,
+    pub state: &'static str,
+    pub assigned_at_seconds: i64,
+    pub position: Option<i64>,
+    pub last_stable_offset: Option<i64>,
+    pub lag_events: Option<i64>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct SourcePart {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub topic: Option<String>,
+    pub group: Option<String>,
+    pub partitions_total: usize,
+    pub connected: bool,
+    pub partitions: Vec<PartitionPart>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct AllocatorPart {
+    pub allocated_bytes: u64,
+    pub active_bytes: u64,
+    pub resident_bytes: u64,
+    pub retained_bytes: u64,
+    pub core_thread_allocated_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ProcessPart {
+    pub rss_bytes: u64,
+    pub memory_limit_bytes: Option<u64>,
+    pub cpu_set: String,
+    pub cpu_limit_millicores: Option<u64>,
+    pub pinning: String,
+    pub pinned: bool,
+    pub exclusive: bool,
+    pub core_thread_cpu: Option<u32>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct PressurePart {
+    cpu: Option<Pressure>,
+    memory: Option<Pressure>,
+    io: Option<Pressure>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct CountersPart {
+    pub events_in: u64,
+    pub events_applied: u64,
+    pub outputs_committed: u64,
+    pub transactions_committed: u64,
+    pub transactions_aborted: u64,
+    pub dead_letters: BTreeMap<&'static str, u64>,
+    pub shed: BTreeMap<String, u64>,
+    pub errors: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LatencyPart {
+    pub count: u64,
+    pub p50_nanoseconds: u64,
+    pub p99_nanoseconds: u64,
+    pub p999_nanoseconds: u64,
+    pub max_nanoseconds: u64,
+    pub service_p99_nanoseconds: u64,
+    pub window_seconds: u64,
+}
+
+/// One sample.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sample {
+    version: u32,
+    sampled_at: String,
+    sampled_at_seconds: i64,
+    pub identity: IdentityPart,
+    pub readiness: Readiness,
+    pub buffer_pool: PoolPart,
+    pub rings: Vec<RingPart>,
+    pub arena: ArenaPart,
+    pub sources: Vec<SourcePart>,
+    pub allocator: AllocatorPart,
+    pub process: ProcessPart,
+    pressure: PressurePart,
+    pub counters: CountersPart,
+    pub latency: LatencyPart,
+}
+
+impl Sample {
+    /// Engine and pod, the labels of every metric.
+    pub fn identity_labels(&self) -> (String, String) {
+        (self.identity.engine.clone(), self.identity.pod.clone())
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// Makes samples.
+pub struct Sampler {
+    shared: Arc<Shared>,
+    placement: Placement,
+    online_cpus: Option<usize>,
+}
+
+impl Sampler {
+    /// A sampler of one engine.
+    pub fn new(shared: &Arc<Shared>, placement: &Placement) -> Sampler {
+        Sampler {
+            shared: Arc::clone(shared),
+            placement: placement.clone(),
+            online_cpus: system::online_cpus(),
+        }
+    }
+
+    /// A sample of now, labelled with a second. Latencies are filled in by the one who keeps the window.
+    pub fn sample(&self, seconds: i64, latency: LatencyPart) -> Sample {
+        let shared = &self.shared;
+        let identity = &shared.identity;
+        Sample {
+            version: 1,
+            sampled_at: clock::rfc3339(seconds),
+            sampled_at_seconds: seconds,
+            identity: IdentityPart {
+                engine: identity.engine.clone(),
+                namespace: identity.namespace.clone(),
+                pod: identity.pod.clone(),
+                incarnation: identity.incarnation.clone(),
+                build: crate::VERSION,
+                started_at_seconds: shared.started_at_seconds,
+            },
+            readiness: self.readiness(),
+            buffer_pool: self.pool(),
+            rings: self.rings(),
+            arena: self.arena(),
+            sources: self.sources(),
+            allocator: self.allocator(),
+            process: self.process(),
+            pressure: PressurePart {
+                cpu: system::pressure("cpu"),
+                memory: system::pressure("memory"),
+                io: system::pressure("io"),
+            },
+            counters: self.counters(),
+            latency,
+        }
+    }
+
+    /// Health, with what only this side knows: whether the core is pinned as it must be.
+    pub fn readiness(&self) -> Readiness {
+        let mut readiness = self.shared.health.readiness();
+        let process = self.process();
+        if process.pinning == "Required" && !process.exclusive {
+            let limit = process.cpu_limit_millicores.map_or("none".to_owned(), |limit| format!("{limit}m"));
+            readiness.ready = false;
+            readiness.reasons.push(format!(
+                "pinning: Required, but no exclusive core: CPUs {} with a CPU limit of {limit}; \
+                 it needs a Guaranteed pod with an integer CPU limit and the static CPU manager",
+                process.cpu_set
+            ));
+        } else if process.pinning == "Required" && !process.pinned {
+            readiness.ready = false;
+            readiness.reasons.push("pinning: the core thread could not be bound to its CPU".to_owned());
+        }
+        readiness
+    }
+
+    fn pool(&self) -> PoolPart {
+        let pool = &self.shared.pool;
+        let (chunks, in_use) = (u64::from(pool.chunks()), pool.in_use());
+        PoolPart {
+            chunks,
+            chunk_bytes: pool.chunk_bytes() as u64,
+            in_use,
+            high_water: pool.high_water(),
+            utilisation: ratio(in_use, chunks).min(1.0),
+        }
+    }
+
+    fn rings(&self) -> Vec<RingPart> {
+        let rings = self.shared.rings.iter().map(|ring| {
+            let in_use: u64 = ring.lanes.iter().map(|lane| lane.in_use()).sum();
+            let bound = ring.bound as u64;
+            RingPart {
+                name: ring.name.clone(),
+                slots: ring.lanes.iter().map(|lane| lane.slots() as u64).sum(),
+                bound,
+                in_use,
+                high_water: ring.lanes.iter().map(|lane| lane.high_water()).sum(),
+                utilisation: ratio(in_use, bound).min(1.0),
+            }
+        });
+        rings.collect()
+    }
+
+    fn arena(&self) -> ArenaPart {
+        let slots = u64::from(self.shared.config.arena.capacity);
+        let in_use = self.shared.stats.arena_in_use.get();
+        ArenaPart {
+            slots,
+            slot_bytes: eventengine_core::arena::SLOT_BYTES as u64,
+            in_use,
+            utilisation: ratio(in_use, slots).min(1.0),
+            fragmentation: self.shared.stats.arena_fragmentation_millionths.get() as f64 / 1e6,
+        }
+    }
+
+    fn sources(&self) -> Vec<SourcePart> {
+        let shared = &self.shared;
+        let sources = shared.config.sources.iter().map(|source| match &source.kafka {
+            Some(kafka) => SourcePart {
+                name: source.name.clone(),
+                kind: source.kind.clone(),
+                topic: Some(kafka.topic.clone()),
+                group: Some(kafka.group_id.clone()),
+                partitions_total: shared.kafka.partitions_total.load(Ordering::Relaxed),
+                connected: shared.kafka.connected(),
+                partitions: self.partitions(),
+            },
+            None => SourcePart {
+                name: source.name.clone(),
+                kind: source.kind.clone(),
+                topic: None,
+                group: None,
+                partitions_total: 0,
+                connected: true,
+                partitions: Vec::new(),
+            },
+        });
+        sources.collect()
+    }
+
+    fn partitions(&self) -> Vec<PartitionPart> {
+        let owned = lock(&self.shared.kafka.owned).clone();
+        let stable = lock(&self.shared.kafka.stable).clone();
+        let partitions = owned.into_iter().map(|(partition, report)| {
+            let applied = self.shared.stats.position(partition as usize);
+            let position = applied.or(report.start);
+            let last_stable_offset = stable
+                .get(&partition)
+                .filter(|stable| stable.at.elapsed() < FRESH)
+                .map(|stable| stable.offset);
+            // The broker was asked a moment ago: what was applied since is no lag.
+            let lag = last_stable_offset.zip(position).map(|(end, position)| (end - position).max(0));
+            PartitionPart {
+                partition,
+                state: match report.phase {
+                    PartitionPhase::Restoring => "restoring",
+                    PartitionPhase::Running => "running",
+                },
+                assigned_at_seconds: report.assigned_at_seconds,
+                position,
+                last_stable_offset,
+                lag_events: lag,
+            }
+        });
+        partitions.collect()
+    }
+
+    fn allocator(&self) -> AllocatorPart {
+        use tikv_jemalloc_ctl::{epoch, stats};
+        // The figures are as old as the last epoch: it is advanced for each sample, and only then.
+        let _ = epoch::advance();
+        let read = |figure: Result<usize, tikv_jemalloc_ctl::Error>| figure.map_or(0, |bytes| bytes as u64);
+        AllocatorPart {
+            allocated_bytes: read(stats::allocated::read()),
+            active_bytes: read(stats::active::read()),
+            resident_bytes: read(stats::resident::read()),
+            retained_bytes: read(stats::retained::read()),
+            core_thread_allocated_bytes: self.shared.stats.thread_allocated_bytes.get(),
+        }
+    }
+
+    fn process(&self) -> ProcessPart {
+        let identity = &self.shared.identity;
+        let cpu = self.shared.stats.cpu_plus_one.load(Ordering::Relaxed).checked_sub(1);
+        // An unbound process may be moved by its container manager; a bound one keeps what it began with.
+        let cpus = match self.placement.core {
+            Some(_) => self.placement.allowed.clone(),
+            None => affinity::allowed_cpus(),
+        };
+        let allowed = cpus.len();
+        let pinned = cpu.is_some();
+        ProcessPart {
+            rss_bytes: system::rss_bytes().unwrap_or(0),
+            memory_limit_bytes: identity.memory_limit_bytes,
+            cpu_set: affinity::list_format(&cpus),
+            cpu_limit_millicores: identity.cpu_limit_millicores,
+            pinning: identity.pinning.clone(),
+            pinned,
+            exclusive: pinned
+                && system::exclusive(
+                    &identity.pinning,
+                    allowed,
+                    identity.cpu_limit_millicores,
+                    self.online_cpus,
+                ),
+            core_thread_cpu: cpu,
+        }
+    }
+
+    fn counters(&self) -> CountersPart {
+        let shared = &self.shared;
+        let stats = &shared.stats;
+        let dead_letters = Reason::ALL
+            .into_iter()
+            .map(|reason| (reason.as_str(), stats.refused[reason as usize].get()))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let mut errors = shared.counters.errors();
+        for (name, count) in
+            [("stale_events", stats.stale.get()), ("restore_records", stats.restore_failures.get())]
+        {
+            if count > 0 {
+                errors.insert(name, count);
+            }
+        }
+        CountersPart {
+            events_in: shared.counters.events_in.load(Ordering::Relaxed),
+            events_applied: stats.applied.get(),
+            outputs_committed: shared.counters.outputs_committed.load(Ordering::Relaxed),
+            transactions_committed: shared.counters.transactions_committed.load(Ordering::Relaxed),
+            transactions_aborted: shared.counters.transactions_aborted.load(Ordering::Relaxed),
+            dead_letters,
+            shed: lock(&shared.counters.shed).clone(),
+            errors,
+        }
+    }
+}
+
+/// The last samples, as JSON, by second.
+pub type Kept = Mutex<VecDeque<(i64, Arc<Vec<u8>>)>>;
+
+/// Latencies of the last seconds.
+#[derive(Default)]
+struct Window {
+    last_latency: Counts,
+    last_service: Counts,
+    seconds: VecDeque<(Counts, Counts)>,
+}
+
+impl Window {
+    /// Closes a second and sums up the window.
+    fn close(&mut self, shared: &Shared) -> LatencyPart {
+        let (mut latency, mut service) = (Counts::default(), Counts::default());
+        shared.stats.latency.read(&mut latency);
+        shared.stats.service.read(&mut service);
+        self.seconds.push_back((latency.since(&self.last_latency), service.since(&self.last_service)));
+        (self.last_latency, self.last_service) = (latency, service);
+        if self.seconds.len() > SAMPLES_KEPT {
+            self.seconds.pop_front();
+        }
+        let (mut latency, mut service) = (Counts::default(), Counts::default());
+        for (more_latency, more_service) in &self.seconds {
+            latency.add(more_latency);
+            service.add(more_service);
+        }
+        LatencyPart {
+            count: latency.total(),
+            p50_nanoseconds: latency.quantile(0.5),
+            p99_nanoseconds: latency.quantile(0.99),
+            p999_nanoseconds: latency.quantile(0.999),
+            max_nanoseconds: latency.greatest(),
+            service_p99_nanoseconds: service.quantile(0.99),
+            window_seconds: self.seconds.len() as u64,
+        }
+    }
+}
+
+/// Closes a sample on each whole second until the engine stops.
+pub fn run(shared: &Arc<Shared>, sampler: &Sampler, kept: &Kept, latest: &Mutex<LatencyPart>) {
+    let mut window = Window::default();
+    while !shared.stop_all.load(Ordering::Relaxed) {
+        let now = clock::wall_nanoseconds();
+        let into_second = (now % 1_000_000_000) as u64;
+        std::thread::sleep(Duration::from_nanos(1_000_000_000 - into_second));
+        let seconds = clock::wall_seconds();
+        let latency = window.close(shared);
+        *lock(latest) = latency.clone();
+        let Ok(json) = serde_json::to_vec(&sampler.sample(seconds, latency)) else { continue };
+        let mut kept = lock(kept);
+        if kept.back().is_some_and(|(last, _)| *last == seconds) {
+            // The clock was set back, or the sleep ended early: a second has one sample.
+            kept.pop_back();
+        }
+        kept.push_back((seconds, Arc::new(json)));
+        if kept.len() > SAMPLES_KEPT {
+            kept.pop_front();
+        }
+    }
+}
