@@ -135,6 +135,12 @@ impl Engine {
                 log::write("engine", "the other threads could not be bound beside the core thread's CPU");
             }
         }
+        if self.shared.config.kafka_source().is_some() {
+            self.shared.health.not_ready("source", "looking for the topics");
+        }
+        if self.shared.config.kafka_source().is_some() || self.shared.config.kafka_sink().is_some() {
+            self.shared.health.not_ready("publisher", "connecting to Kafka");
+        }
         let member = Member::default();
         let shared = Arc::clone(&self.shared);
         let observer = self.observer.clone();

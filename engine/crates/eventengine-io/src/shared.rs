@@ -136,6 +136,8 @@ pub struct PartitionReport {
 pub struct StableOffset {
     /// The offset.
     pub offset: i64,
+    /// Next offset to apply when it was asked for, if that was known.
+    pub position: Option<i64>,
     /// When the answer came.
     pub at: Instant,
 }

@@ -300,13 +300,11 @@ impl Sampler {
         let owned = lock(&self.shared.kafka.owned).clone();
         let stable = lock(&self.shared.kafka.stable).clone();
         let partitions = owned.into_iter().map(|(partition, report)| {
-            let applied = self.shared.stats.position(partition as usize);
-            let position = applied.or(report.start);
-            let last_stable_offset = stable
-                .get(&partition)
-                .filter(|stable| stable.at.elapsed() < FRESH)
-                .map(|stable| stable.offset);
-            // The broker was asked a moment ago: what was applied since is no lag.
+            let fresh = stable.get(&partition).filter(|stable| stable.at.elapsed() < FRESH);
+            let last_stable_offset = fresh.map(|stable| stable.offset);
+            // Position and end are of one moment; without an end the position of now is told.
+            let now = || self.shared.stats.position(partition as usize).or(report.start);
+            let position = fresh.and_then(|stable| stable.position).or_else(now);
             let lag = last_stable_offset.zip(position).map(|(end, position)| (end - position).max(0));
             PartitionPart {
                 partition,

@@ -304,23 +304,19 @@ unsafe impl Send for Queue {}
 
 impl Queue {
     /// Takes up to `most` messages, waiting for the first at most `timeout`. Callbacks of the queue run in here.
+    ///
+    /// One call a message: `rd_kafka_consume_batch_queue` (librdkafka 2.12) takes the offset of an
+    /// end-of-partition event for that of a message and skips the event's offset when the partition is
+    /// paused, as each rebalance does. That loses the next message.
     pub fn take(&self, timeout: Duration, most: usize, into: &mut Vec<Message>) {
-        const CALL_MAX: usize = 256;
-        let mut taken = [ptr::null_mut(); CALL_MAX];
-        let most = most.clamp(1, CALL_MAX);
-        // SAFETY: the array has room for `most` pointers.
-        let count = unsafe {
-            rd::rd_kafka_consume_batch_queue(
-                self.queue.as_ptr(),
-                milliseconds(timeout),
-                taken.as_mut_ptr(),
-                most,
-            )
-        };
-        let count = usize::try_from(count).unwrap_or(0);
-        into.extend(
-            taken[..count].iter().filter_map(|raw| NonNull::new(*raw)).map(|message| Message { message }),
-        );
+        let mut wait = milliseconds(timeout);
+        for _ in 0..most.max(1) {
+            // SAFETY: a valid queue; the message is taken over.
+            let message = unsafe { rd::rd_kafka_consume_queue(self.queue.as_ptr(), wait) };
+            let Some(message) = NonNull::new(message) else { return };
+            into.push(Message { message });
+            wait = 0;
+        }
     }
 }
 

@@ -442,6 +442,7 @@ impl Publisher {
         call: impl Fn(&Connection) -> Result<(), KafkaError>,
     ) -> Result<(), Failure> {
         let Some(connection) = &self.connection else { return Ok(()) };
+        let begun = Instant::now();
         loop {
             match call(connection) {
                 Ok(()) => {
@@ -452,8 +453,10 @@ impl Publisher {
                     if Instant::now() >= deadline {
                         return Err(Failure::Abort(format!("{what}: no answer in time: {}", error.message)));
                     }
-                    let reason = format!("{what}: {}; trying again", error.message);
-                    self.parts.shared.health.not_ready("publisher", reason);
+                    if begun.elapsed() >= CALL {
+                        let reason = format!("{what}: {}; trying again", error.message);
+                        self.parts.shared.health.not_ready("publisher", reason);
+                    }
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 Err(error) => return Err(failure(what, error)),

@@ -91,8 +91,9 @@ impl KafkaSender {
             .set("message.timeout.ms", message_timeout.as_millis().max(1000).to_string());
         let identified = Arc::new(AtomicBool::new(false));
         let reports = Reports { counts, identified: Arc::clone(&identified) };
-        let producer = configuration.create_with_context(reports).map_err(|error| {
-            Error::Configuration { path: "properties".to_owned(), message: error.to_string() }
+        let producer = configuration.create_with_context(reports).map_err(|error| Error::Configuration {
+            path: "properties".to_owned(),
+            message: error.to_string(),
         })?;
         // The schedule begins with a client that can send: getting there is not the target's latency.
         let deadline = Instant::now() + FIRST_ANSWER;
