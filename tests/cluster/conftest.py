@@ -13,6 +13,14 @@ from eventengine_harness.clusters import Cluster
 OTHER_CLUSTER_WAIT_SECONDS = 900.0
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that bring up clusters of their own before the shared one starts.
+
+    Only one cluster runs at a time, and the shared one lasts until the session's end.
+    """
+    items.sort(key=lambda item: "cluster" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A node with the static CPU manager, a control plane, and Kafka at 10.99.0.1:9092."""

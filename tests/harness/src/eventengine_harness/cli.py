@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from eventengine_harness import brokers, builds, clusters, control_planes, nodes
+from eventengine_harness import brokers, builds, clusters, control_planes, images, nodes
 from eventengine_harness.brokers import LoopbackKafka
 from eventengine_harness.clusters import Cluster
 from eventengine_harness.control_planes import LoopbackControlPlane
@@ -31,13 +31,17 @@ BUILDS: dict[str, Callable[[], object]] = {
     "helm3": lambda: builds.helm(3),
     "pause": builds.pause,
     "kafka": builds.kafka,
-    "all": builds.everything,
+    "images": lambda: {part: images.image(part) for part in images.PARTS},
+    "all": lambda: {
+        **builds.everything(),
+        **{part: images.image(part) for part in images.PARTS},
+    },
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave_in_order)
     options = _parser().parse_args(arguments)
     try:
         options.act(options)
@@ -50,8 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    # Raised in the main thread, so that every `with` and `finally` on the way out runs.
+def leave_in_order(number: int, _frame: FrameType | None) -> None:
+    """Signal handler: end by an exception, so that every `with` on the way out runs."""
     sys.exit(128 + number)
 
 

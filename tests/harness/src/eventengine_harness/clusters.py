@@ -91,6 +91,11 @@ class Cluster:
         return run_folder() / INSTANCE / "logs"
 
     @property
+    def warden_pid(self) -> int:
+        """The process that cleans up if this one is killed."""
+        return _present(self._warden, "the cluster").pid
+
+    @property
     def components(self) -> list[ComponentProcess]:
         """Everything that was started, the sandbox's first process included."""
         return [component for launcher in self._launchers for component in launcher.started]

@@ -46,7 +46,8 @@ LEDGER_FILE = "ledger.json"
 LEDGER_VERSION = 1
 SWEEP_ROUNDS_MAX = 5
 CGROUP_DEADLINE_SECONDS = 15.0
-OWNER_WAIT_SECONDS = 1800.0
+# The kernel drops a dead process's lock a moment after it closes the process's pipes.
+LOCK_PATIENCE_SECONDS = 2.0
 
 
 def boot_id() -> str:
@@ -218,13 +219,13 @@ def _take_lock(name: str, wait_seconds: float) -> int:
         return descriptor
     owner = Ledger.read(run_folder() / name)
     owner_text = f"process {owner.owner_pid}" if owner else "another process"
-    if wait_seconds <= 0:
-        raise InUseError(f"{name} is in use by {owner_text}")
-    say(f"{name} is in use by {owner_text}; waiting up to {wait_seconds:.0f} s for its end")
+    if wait_seconds > LOCK_PATIENCE_SECONDS:
+        say(f"{name} is in use by {owner_text}; waiting up to {wait_seconds:.0f} s for its end")
+    patience = max(wait_seconds, LOCK_PATIENCE_SECONDS)
     try:
-        return wait_for(lambda: _try_lock(name), f"the end of {owner_text}", wait_seconds)
+        return wait_for(lambda: _try_lock(name), f"the end of {owner_text}", patience)
     except DeadlineError as error:
-        raise InUseError(f"{name} is still in use by {owner_text}") from error
+        raise InUseError(f"{name} is in use by {owner_text}") from error
 
 
 def _drop_lock(name: str, descriptor: int) -> None:

@@ -32,6 +32,11 @@ class Warden:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
 
+    @property
+    def pid(self) -> int:
+        """The warden's process."""
+        return self._process.pid
+
     def dismiss(self) -> None:
         """Close the pipe and wait for the warden's end; call it after the instance has ended."""
         if self._process.stdin:
