@@ -42,17 +42,12 @@ class Fleet:
         self._by_namespace: dict[str, dict[str, Engine]] = {}
         for engine in sorted(engines, key=lambda engine: (engine.namespace, engine.name)):
             self._by_namespace.setdefault(engine.namespace, {})[engine.name] = engine
-        self.pods: tuple[EnginePod, ...] = tuple(
-            pod
-            for engines in self._by_namespace.values()
-            for engine in engines.values()
-            for pod in engine.pods
-        )
+        self.pods: tuple[EnginePod, ...] = tuple(pod for engine in self.all_engines() for pod in engine.pods)
 
     def engines(self, namespace: str) -> tuple[Engine, ...]:
         """The engines of a namespace, sorted by name."""
         return tuple(self._by_namespace.get(namespace, {}).values())
 
-    def engine(self, namespace: str, name: str) -> Engine | None:
-        """The engine of that name."""
-        return self._by_namespace.get(namespace, {}).get(name)
+    def all_engines(self) -> tuple[Engine, ...]:
+        """Every engine, sorted by namespace and name."""
+        return tuple(engine for engines in self._by_namespace.values() for engine in engines.values())

@@ -1,0 +1,251 @@
+"""The adapter as a process: puts the parts together, starts them in order, ends them in order.
+
+Start: follow the cluster's authentication settings and its engine pods, wait
+for the certificate, then open the port. Stop, on SIGTERM: /readyz fails first
+and everything is still answered while the endpoints change; after the drain
+time the ports close, then what follows the cluster ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from aiohttp import web
+
+from . import __version__
+from .apis.health import Health
+from .app import Draining, MetricsApi, telemetry_application
+from .cluster.client import KubernetesClient
+from .cluster.connections import ConnectionSettingsError, connection
+from .cluster.mirrors import Mirror
+from .monitoring import Monitoring
+from .samples.store import SampleStore
+from .security.access_reviews import AccessReviews
+from .security.authentication import Authenticator
+from .security.request_headers import CONFIG_MAP, NAMESPACE, TrustedProxies, trusted_proxies
+from .security.serving_tls import ServingTls
+from .security.tokens import TokenReviews
+from .settings import Address, Settings, SettingsError, describe_settings, read_settings
+from .sources.engine_pods import EnginePods
+from .sources.sampling import Sampling
+from .sources.snapshot_reading import Outcome, SnapshotReader
+
+_log = logging.getLogger("eventengine_adapter")
+
+_LINE_BYTES_MAX: Final = 1 << 20
+"""As large as Go's: label selectors and forwarded user facts are long."""
+
+_HEADERS_MAX: Final = 512
+_KEEPALIVE_SECONDS: Final = 180.0
+"""Longer than the API server keeps an idle connection: the client closes first, and no request is lost."""
+
+_SHUTDOWN_SECONDS_MAX: Final = 5.0
+_WAITING_LOG_SECONDS: Final = 30.0
+
+
+class Adapter:
+    """All parts of one adapter process."""
+
+    def __init__(self, settings: Settings, client: KubernetesClient, reader: SnapshotReader) -> None:
+        self._settings = settings
+        self._monitoring = Monitoring()
+        self._store = SampleStore()
+        self._tls = ServingTls(settings.certificate_folder)
+        self._draining = Draining()
+        self._proxies = TrustedProxies()
+        self._pods = EnginePods(client, self._note_restart)
+        self._authentication = Mirror(
+            client,
+            f"/api/v1/namespaces/{NAMESPACE}/configmaps",
+            self._keep_proxies,
+            query={"fieldSelector": f"metadata.name={CONFIG_MAP}"},
+            on_restart=lambda reason: self._note_restart("configmaps", reason),
+        )
+        self._sampling = Sampling(
+            self._pods.fleet,
+            self._pods.synced,
+            reader,
+            self._store,
+            time.time,
+            settings.reads_max,
+            self._note_read,
+        )
+        self._health = Health(
+            live={"sampling-timely": self._sampling.is_timely},
+            ready={
+                "authentication-known": self._authentication.synced.is_set,
+                "certificate-loaded": lambda: self._tls.loaded,
+                "engine-pods-known": self._pods.synced,
+                "samples-read": self._sampling.has_caught_up,
+                "not-draining": lambda: not self._draining.begun,
+            },
+        )
+        self._api = MetricsApi(
+            self._pods.fleet,
+            self._store,
+            Authenticator(
+                lambda: self._proxies, TokenReviews(client, time.monotonic), anonymous=settings.anonymous
+            ),
+            AccessReviews(client, time.monotonic, self._note_review),
+            self._health,
+            self._monitoring,
+            self._draining,
+            time.time,
+        )
+        self._monitoring.watch_samples(self._pods.fleet, self._store, self._tls)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drain."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(
+                await _serve(
+                    telemetry_application(self._health, self._monitoring), self._settings.telemetry_listen
+                )
+            )
+            background = [
+                asyncio.create_task(work)
+                for work in (
+                    self._authentication.run(),
+                    *(mirror.run() for mirror in self._pods.mirrors),
+                    self._sampling.run(),
+                )
+            ]
+            stack.push_async_callback(_cancel, background)
+            starting = asyncio.create_task(self._start(stack, background))
+            await _first(stop.wait(), starting, *background)
+            self._draining.begun = True
+            self._monitoring.draining.set(1)
+            if stop.is_set():
+                _log.info("told to stop: draining for %g s", self._settings.drain_seconds)
+                await _first(asyncio.sleep(self._settings.drain_seconds), *background)
+            await _cancel([starting])
+        _log.info("stopped")
+
+    async def _start(self, stack: AsyncExitStack, background: list[asyncio.Task[None]]) -> None:
+        """Open the port of the metrics APIs once there is what it needs; then stay until cancelled."""
+        await self._wait_for_authentication()
+        await self._tls.wait()
+        background.append(asyncio.create_task(self._tls.run()))
+        stack.push_async_callback(await _serve(self._api.application(), self._settings.listen, self._tls))
+        address = self._settings.listen
+        _log.info("serving the metrics APIs on %s port %d", address.host, address.port)
+        await asyncio.Event().wait()
+
+    async def _wait_for_authentication(self) -> None:
+        while True:
+            try:
+                await asyncio.wait_for(self._authentication.synced.wait(), _WAITING_LOG_SECONDS)
+                break
+            except TimeoutError:
+                _log.warning("waiting for the ConfigMap %s/%s", NAMESPACE, CONFIG_MAP)
+        if not self._proxies.proxy_authorities:
+            _log.warning(
+                "the ConfigMap %s/%s names no request-header authority: requests through the "
+                "aggregation layer will be taken as anonymous",
+                NAMESPACE,
+                CONFIG_MAP,
+            )
+
+    def _keep_proxies(self, config_map: dict[str, Any]) -> bool:
+        found = trusted_proxies(config_map)
+        if found is not None:
+            self._proxies = found
+            self._tls.trust((*found.client_authorities, *found.proxy_authorities))
+        return True
+
+    def _note_restart(self, kind: str, reason: str) -> None:
+        self._monitoring.watch_restarts.labels(kind, reason).inc()
+
+    def _note_review(self, outcome: str) -> None:
+        self._monitoring.access_reviews.labels(outcome).inc()
+
+    def _note_read(self, outcome: Outcome, seconds: float) -> None:
+        self._monitoring.sample_reads.labels(outcome.value).inc()
+        self._monitoring.sample_read_seconds.observe(max(0.0, seconds))
+
+
+async def _serve(application: web.Application, address: Address, tls: ServingTls | None = None) -> Any:
+    """Listen, and give back what ends it again."""
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        keepalive_timeout=_KEEPALIVE_SECONDS,
+        max_line_size=_LINE_BYTES_MAX,
+        max_field_size=_LINE_BYTES_MAX,
+        max_headers=_HEADERS_MAX,
+        shutdown_timeout=_SHUTDOWN_SECONDS_MAX,
+    )
+    await runner.setup()
+    site = web.TCPSite(
+        runner, address.host, address.port, ssl_context=tls.context if tls else None, reuse_address=True
+    )
+    await site.start()
+    return runner.cleanup
+
+
+async def _first(*works: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> None:
+    """Wait until one of these ends, and raise what it raises."""
+    tasks = [work if isinstance(work, asyncio.Task) else asyncio.create_task(work) for work in works]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task, work in zip(tasks, works, strict=True):
+        if task is not work and not task.done():
+            task.cancel()
+    for task in done:
+        task.result()
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def run(settings: Settings) -> None:
+    """Run an adapter until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with (
+        KubernetesClient(connection(settings.kubeconfig)) as client,
+        SnapshotReader(settings.snapshot_port, settings.read_timeout_seconds, settings.reads_max) as reader,
+    ):
+        await Adapter(settings, client, reader).run(stop)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="eventengine-adapter",
+        description="Serves the measurements of event engines to the Kubernetes metrics APIs.",
+        epilog="environment:\n" + describe_settings(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.parse_args(arguments)
+    try:
+        settings = read_settings(os.environ)
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        asyncio.run(run(settings))
+    except (SettingsError, ConnectionSettingsError) as error:
+        print(f"eventengine-adapter: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"eventengine-adapter: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

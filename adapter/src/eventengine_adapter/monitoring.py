@@ -1,0 +1,121 @@
+"""The adapter's own measurements, for Prometheus.
+
+Bounded in cardinality: no label holds a pod, a user or a path; engines are
+labels of the sample ages only, and only `ENGINES_MAX` of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from .samples.fleets import Fleet
+from .samples.store import SampleStore
+from .security.serving_tls import ServingTls
+
+ENGINES_MAX: Final = 200
+_FRESHNESS_BUCKETS: Final = tuple(1.364**power for power in range(20))
+_REQUEST_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+class Monitoring:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.request_seconds = Histogram(
+            "eventengine_adapter_request_duration_seconds",
+            "Time to answer a request, by what was asked for and the status code.",
+            ("kind", "code"),
+            buckets=_REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self.freshness_seconds = Histogram(
+            "metrics_apiserver_metric_freshness_seconds",
+            "Age of the samples that were served, by API group.",
+            ("group",),
+            buckets=_FRESHNESS_BUCKETS,
+            registry=self.registry,
+        )
+        self.sample_reads = Counter(
+            "eventengine_adapter_sample_reads_total",
+            "Reads of engine pods, by how they ended.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.sample_read_seconds = Histogram(
+            "eventengine_adapter_sample_read_duration_seconds",
+            "Time to read one engine pod.",
+            buckets=_REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self.watch_restarts = Counter(
+            "eventengine_adapter_watch_restarts_total",
+            "Watches of the Kubernetes API that ended other than in good order, by kind and reason.",
+            ("resource", "reason"),
+            registry=self.registry,
+        )
+        self.access_reviews = Counter(
+            "eventengine_adapter_access_reviews_total",
+            "SubjectAccessReviews that were asked of the Kubernetes API, by outcome.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.draining = Gauge(
+            "eventengine_adapter_draining",
+            "1 while the adapter is being stopped and still serves.",
+            registry=self.registry,
+        )
+
+    def watch_samples(self, fleet: Callable[[], Fleet], store: SampleStore, tls: ServingTls) -> None:
+        """Report ages of samples and the end of the certificate whenever the metrics are read."""
+        self.registry.register(_SampleAges(fleet, store))
+        Gauge(
+            "eventengine_adapter_serving_certificate_expiry_timestamp_seconds",
+            "When the certificate that is being served ends; 0 before there is one.",
+            registry=self.registry,
+        ).set_function(lambda: tls.expires_at_seconds or 0.0)
+
+    def text(self) -> bytes:
+        """All metrics in the text format of Prometheus."""
+        return generate_latest(self.registry)
+
+
+class _SampleAges(Collector):
+    """Ages and numbers per engine, made when they are asked for."""
+
+    def __init__(self, fleet: Callable[[], Fleet], store: SampleStore) -> None:
+        self._fleet = fleet
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ("namespace", "engine")
+        ages = GaugeMetricFamily(
+            "eventengine_adapter_sample_age_seconds",
+            "Age of the oldest of the newest samples of an engine's pods.",
+            labels=labels,
+        )
+        pods = GaugeMetricFamily(
+            "eventengine_adapter_engine_pods", "Pods that count as the engine's.", labels=labels
+        )
+        unsampled = GaugeMetricFamily(
+            "eventengine_adapter_engine_pods_without_sample",
+            "Pods of the engine that gave no sample yet.",
+            labels=labels,
+        )
+        now = time.time()
+        engines = self._fleet().all_engines()[:ENGINES_MAX]
+        for engine in engines:
+            newest = [self._store.history(pod.uid).newest_second for pod in engine.pods]
+            known = [second for second in newest if second is not None]
+            values = (engine.namespace, engine.name)
+            pods.add_metric(values, len(newest))
+            unsampled.add_metric(values, len(newest) - len(known))
+            if known:
+                ages.add_metric(values, max(0.0, now - min(known)))
+        yield from (ages, pods, unsampled)

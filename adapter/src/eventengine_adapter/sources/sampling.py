@@ -1,0 +1,165 @@
+"""The rhythm: just after each whole second, the sample of that second from every pod.
+
+Every adapter asks for the same seconds, so that they come to hold the same
+samples. A pod that has not closed its sample yet is asked once more a moment
+later, then for its newest one, whose own timestamp then says how old it is.
+Rounds may overlap, a pod's reads never do: one that is still being read is left
+out of the next round. The number of reads at a time is bounded, and pods that
+failed last wait behind those that did not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from eventengine_contract.snapshots import SAMPLES_KEPT
+
+from eventengine_adapter.samples.fleets import EnginePod, Fleet
+from eventengine_adapter.samples.pod_samples import PodSample
+from eventengine_adapter.samples.store import SampleStore
+
+from .snapshot_reading import Outcome, ReadError
+
+_log = logging.getLogger(__name__)
+
+AFTER_SECOND_SECONDS: Final = 0.05
+"""Engines close a sample on the second; this much later it can be read."""
+
+SECOND_ATTEMPT_SECONDS: Final = 0.3
+STALL_SECONDS_MAX: Final = 15.0
+
+
+class PodReader(Protocol):
+    """What sampling needs of a reader."""
+
+    async def read(self, pod: EnginePod, second: int | None, now_seconds: float) -> PodSample:
+        """The sample of `second`, or the newest if None."""
+        ...
+
+
+class Sampling:
+    """Reads every pod of the fleet once a second into the store."""
+
+    def __init__(
+        self,
+        fleet: Callable[[], Fleet],
+        fleet_known: Callable[[], bool],
+        reader: PodReader,
+        store: SampleStore,
+        clock: Callable[[], float],
+        reads_max: int,
+        on_read: Callable[[Outcome, float], None] = lambda _outcome, _seconds: None,
+    ) -> None:
+        self._fleet = fleet
+        self._fleet_known = fleet_known
+        self._reader = reader
+        self._store = store
+        self._clock = clock
+        self._slots = asyncio.Semaphore(reads_max)
+        self._on_read = on_read
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        self._last_round_seconds: float | None = None
+        self._awaited: set[str] | None = None
+        self._failing: dict[str, str] = {}
+
+    def is_timely(self) -> bool:
+        """Whether rounds still happen. False is a fault of this process, whatever the pods do."""
+        last = self._last_round_seconds
+        return last is None or self._clock() - last < STALL_SECONDS_MAX
+
+    def has_caught_up(self) -> bool:
+        """Whether every pod there was at the start has been tried, so that answers are as good as they get."""
+        return self._awaited is not None and not self._awaited
+
+    async def run(self) -> None:
+        """Start a round after each whole second until cancelled."""
+        self._last_round_seconds = self._clock()
+        try:
+            while True:
+                now = self._clock()
+                second = math.floor(now - AFTER_SECOND_SECONDS) + 1
+                await asyncio.sleep(second + AFTER_SECOND_SECONDS - now)
+                self.start_round(second)
+        finally:
+            for task in self._reading.values():
+                task.cancel()
+
+    def start_round(self, second: int) -> None:
+        """Begin to read the sample of `second` from every pod that is not being read already."""
+        self._last_round_seconds = self._clock()
+        fleet = self._fleet()
+        uids = {pod.uid for pod in fleet.pods}
+        self._store.retain(uids)
+        self._failing = {uid: reason for uid, reason in self._failing.items() if uid in uids}
+        for uid in [uid for uid in self._reading if uid not in uids]:
+            self._reading.pop(uid).cancel()
+        for pod in sorted(fleet.pods, key=lambda pod: (pod.uid in self._failing, pod.uid)):
+            if pod.uid not in self._reading:
+                self._reading[pod.uid] = asyncio.create_task(self._read_pod(pod, second))
+        if self._awaited is not None:
+            self._awaited &= uids
+        elif self._fleet_known():
+            self._awaited = set(uids)
+
+    async def _read_pod(self, pod: EnginePod, second: int) -> None:
+        started = self._clock()
+        outcome = Outcome.SAMPLED
+        try:
+            first_contact = self._store.history(pod.uid).newest_second is None
+            samples = [await self._read_second(pod, second)]
+            if first_contact:
+                samples += await self._read_past(pod, second)
+            self._store.record(pod.uid, samples)
+            self._note(pod, None)
+        except ReadError as error:
+            outcome = error.outcome
+            self._store.record_failure(pod.uid, error.reason)
+            self._note(pod, error.reason)
+        finally:
+            if self._awaited is not None:
+                self._awaited.discard(pod.uid)
+            self._reading.pop(pod.uid, None)
+            self._on_read(outcome, self._clock() - started)
+
+    async def _read_second(self, pod: EnginePod, second: int) -> PodSample:
+        try:
+            return await self._read(pod, second)
+        except ReadError as error:
+            if error.outcome is not Outcome.NOT_KEPT:
+                raise
+        await asyncio.sleep(SECOND_ATTEMPT_SECONDS)
+        try:
+            return await self._read(pod, second)
+        except ReadError as error:
+            if error.outcome is not Outcome.NOT_KEPT:
+                raise
+        return await self._read(pod, None)
+
+    async def _read_past(self, pod: EnginePod, second: int) -> list[PodSample]:
+        """What the pod still keeps of the seconds before: a new adapter then answers like an old one."""
+        samples = []
+        for past in range(second - 1, second - SAMPLES_KEPT, -1):
+            try:
+                samples.append(await self._read(pod, past))
+            except ReadError:
+                break
+        return samples
+
+    async def _read(self, pod: EnginePod, second: int | None) -> PodSample:
+        async with self._slots:
+            return await self._reader.read(pod, second, self._clock())
+
+    def _note(self, pod: EnginePod, reason: str | None) -> None:
+        """Log when reading a pod begins to fail, and when it works again; not each second."""
+        before = self._failing.get(pod.uid)
+        if reason is not None:
+            if before is None:
+                _log.warning("no sample from pod %s/%s: %s", pod.namespace, pod.name, reason)
+            self._failing[pod.uid] = reason
+        elif before is not None:
+            _log.info("samples from pod %s/%s again", pod.namespace, pod.name)
+            del self._failing[pod.uid]
