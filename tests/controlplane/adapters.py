@@ -1,0 +1,478 @@
+"""The adapter as a process against a real control plane, with exactly the rights that the chart gives it.
+
+Engine pods are made by the real controllers; as no node runs them, their status
+is written here, and what they would answer is served on loopback addresses of
+their own (`EnginePodServer`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+from eventengine_contract.generating import crd
+from eventengine_contract.well_known import engine_labels, pod_selector
+from eventengine_harness.accesses import KubernetesAccess
+from eventengine_harness.certificates import Authority, KeyPair
+from eventengine_harness.control_planes import LoopbackControlPlane, free_port
+from eventengine_harness.exceptions import CommandError
+from eventengine_harness.waiting import wait_for
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "eventengine"
+NAMESPACE = "eventengine-system"
+SERVICE = "eventengine-adapter"
+GROUP_VERSIONS = (
+    ("external.metrics.k8s.io", "v1beta1", 100),
+    ("custom.metrics.k8s.io", "v1beta1", 100),
+    ("custom.metrics.k8s.io", "v1beta2", 200),
+)
+START_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 30.0
+SAMPLES_KEPT = 10
+
+
+@dataclass
+class EngineState:
+    """What a simulated engine pod measures; tests change it while it is being read."""
+
+    engine: str
+    namespace: str
+    pod: str
+    partitions: dict[int, int] = field(default_factory=dict)
+    partitions_total: int = 4
+    utilisation: float = 0.25
+    stopped_at_seconds: int | None = None
+    """From this second on no sample is closed any more, as when the process hangs."""
+
+    def snapshot(self, second: int) -> dict[str, Any]:
+        ratio = {"in_use": 0, "high_water": 0, "utilisation": self.utilisation}
+        return {
+            "version": 1,
+            "sampled_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)),
+            "sampled_at_seconds": second,
+            "identity": {
+                "engine": self.engine,
+                "namespace": self.namespace,
+                "pod": self.pod,
+                "incarnation": "one",
+                "started_at_seconds": 1,
+            },
+            "readiness": {"ready": True},
+            "buffer_pool": {"chunks": 100, "chunk_bytes": 2048, **ratio},
+            "rings": [{"name": "ingest", "slots": 65536, "bound": 65536, **ratio}],
+            "arena": {
+                "slots": 100,
+                "slot_bytes": 256,
+                "in_use": 0,
+                "utilisation": self.utilisation,
+                "fragmentation": 0.0,
+            },
+            "sources": [
+                {
+                    "name": "moves",
+                    "type": "kafka",
+                    "topic": "hunt-events",
+                    "group": "hunt",
+                    "partitions_total": self.partitions_total,
+                    "connected": True,
+                    "partitions": [
+                        {
+                            "partition": number,
+                            "state": "running",
+                            "assigned_at_seconds": 1,
+                            "position": 0,
+                            "last_stable_offset": lag,
+                            "lag_events": lag,
+                        }
+                        for number, lag in self.partitions.items()
+                    ],
+                }
+            ],
+            "allocator": dict.fromkeys(
+                (
+                    "allocated_bytes",
+                    "active_bytes",
+                    "resident_bytes",
+                    "retained_bytes",
+                    "core_thread_allocated_bytes",
+                ),
+                0,
+            ),
+            "process": {
+                "rss_bytes": 0,
+                "memory_limit_bytes": 1000,
+                "cpu_set": "0",
+                "pinning": "Off",
+                "pinned": False,
+                "exclusive": False,
+            },
+            "counters": dict.fromkeys(
+                (
+                    "events_in",
+                    "events_applied",
+                    "outputs_committed",
+                    "transactions_committed",
+                    "transactions_aborted",
+                ),
+                0,
+            ),
+            "latency": {
+                **dict.fromkeys(
+                    (
+                        "count",
+                        "p50_nanoseconds",
+                        "p99_nanoseconds",
+                        "p999_nanoseconds",
+                        "max_nanoseconds",
+                        "service_p99_nanoseconds",
+                    ),
+                    0,
+                ),
+                "window_seconds": 10,
+            },
+        }
+
+
+class EnginePodServer:
+    """Serves the samples of one simulated pod on a loopback address of its own."""
+
+    def __init__(self, address: str, port: int, state: EngineState) -> None:
+        self.address = address
+        self.state = state
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.answer(*_respond(state, self.path))
+
+            def answer(self, code: int, body: bytes) -> None:
+                self.send_response(code)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing: an engine's access log is of no interest here."""
+
+        self._server = ThreadingHTTPServer((address, port), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it, as when the pod's process dies."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _respond(state: EngineState, path: str) -> tuple[int, bytes]:
+    parts = urlsplit(path)
+    newest = int(time.time())
+    if state.stopped_at_seconds is not None:
+        newest = min(newest, state.stopped_at_seconds)
+    second = int(parse_qs(parts.query).get("at", [str(newest)])[0])
+    if parts.path != "/snapshot" or not newest - SAMPLES_KEPT < second <= newest:
+        return 404, b"{}"
+    return 200, json.dumps(state.snapshot(second)).encode()
+
+
+class AdapterPlane:
+    """A control plane with the CRD, the chart's rights for the adapter, and the APIServices that lead to it."""
+
+    def __init__(self, control_plane: LoopbackControlPlane, folder: Path) -> None:
+        self.access: KubernetesAccess = control_plane.access
+        self.folder = folder
+        self.port = free_port()
+        self.snapshot_port = free_port()
+        self.authority = Authority.create(folder, "adapter-ca")
+        self.certificates = folder / "tls"
+        self.certificates.mkdir()
+        self._engine_numbers = iter(range(2, 250))
+        self.access.apply(crd())
+        self.access.wait_for_condition("crd", "eventengines.eventengine.dev", "Established")
+        self.access.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        rendered = self.access.helm(
+            *("template", "eventengine", CHART, f"--namespace={NAMESPACE}"),
+            *(
+                "--show-only=templates/adapter/rbac.yaml",
+                "--show-only=templates/adapter/serviceaccount.yaml",
+            ),
+        )
+        self.access.apply(rendered)
+        self.issue_certificate()
+        self._register()
+
+    def issue_certificate(self) -> KeyPair:
+        """Put a fresh certificate where the adapter looks for it."""
+        host = f"{SERVICE}.{NAMESPACE}.svc"
+        pair = self.authority.issue(
+            self.folder, f"serving-{time.monotonic_ns()}", common_name=host, hosts=[host]
+        )
+        (self.certificates / "tls.key").write_bytes(pair.key.read_bytes())
+        (self.certificates / "tls.crt").write_bytes(pair.certificate.read_bytes())
+        return pair
+
+    def _register(self) -> None:
+        bundle = yaml.safe_load(self.access.kubeconfig.read_text())  # only to fail early on an unusable plane
+        assert bundle["clusters"]
+        authority = _base64(self.authority.files.certificate.read_bytes())
+        services = [
+            {
+                "apiVersion": "apiregistration.k8s.io/v1",
+                "kind": "APIService",
+                "metadata": {"name": f"{version}.{group}"},
+                "spec": {
+                    "group": group,
+                    "version": version,
+                    "groupPriorityMinimum": 100,
+                    "versionPriority": priority,
+                    "caBundle": authority,
+                    "service": {"namespace": NAMESPACE, "name": SERVICE, "port": self.port},
+                },
+            }
+            for group, version, priority in GROUP_VERSIONS
+        ]
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": SERVICE, "namespace": NAMESPACE},
+            "spec": {"type": "ExternalName", "externalName": "localhost"},
+        }
+        self.access.apply(service, services)
+
+    def kubeconfig(self) -> Path:
+        """A kubeconfig with a token of the adapter's service account, as a pod would have it."""
+        token = self.access.kubectl("create", "token", SERVICE, f"--namespace={NAMESPACE}", "--duration=6h")
+        config: dict[str, Any] = yaml.safe_load(self.access.kubeconfig.read_text())
+        token_file = self.folder / "token"
+        token_file.write_text(token.strip())
+        config["users"] = [
+            {"name": user["name"], "user": {"tokenFile": str(token_file)}} for user in config["users"]
+        ]
+        path = self.folder / "adapter.kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    # --- engines ---------------------------------------------------------------------------------------------
+
+    def engine(self, name: str, namespace: str, replicas: int) -> None:
+        """An EventEngine and the Deployment that an operator would make of it."""
+        self.access.apply(
+            {
+                "apiVersion": "eventengine.dev/v1alpha1",
+                "kind": "EventEngine",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {},
+            }
+        )
+        found = self.access.get("eventengine", name, namespace)
+        assert found is not None
+        owner = {
+            "apiVersion": "eventengine.dev/v1alpha1",
+            "kind": "EventEngine",
+            "name": name,
+            "uid": found["metadata"]["uid"],
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+        self.access.apply(deployment(name, namespace, replicas, [owner]))
+
+    def pods(self, name: str, namespace: str, count: int) -> list[str]:
+        """Names of the pods that the controllers made, once there are `count`."""
+        selector = ",".join(f"{key}={value}" for key, value in pod_selector(name).items())
+
+        def made() -> list[str] | None:
+            found = self.access.list("pods", namespace, selector)
+            names = sorted(
+                pod["metadata"]["name"] for pod in found if not pod["metadata"].get("deletionTimestamp")
+            )
+            return names if len(names) == count else None
+
+        return wait_for(made, f"{count} pods of {name}", 60)
+
+    def start_pod(self, pod: str, state: EngineState, *, ready: bool = True) -> EnginePodServer:
+        """Let a pod run: an address of its own on loopback, and a status that says so."""
+        server = EnginePodServer(f"127.0.9.{next(self._engine_numbers)}", self.snapshot_port, state)
+        self.set_status(pod, state.namespace, server.address, ready=ready)
+        return server
+
+    def set_status(self, pod: str, namespace: str, address: str, *, ready: bool) -> None:
+        """Write what a kubelet would write."""
+        status = {
+            "phase": "Running",
+            "podIP": address,
+            "podIPs": [{"ip": address}],
+            "startTime": "2026-01-01T00:00:00Z",
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "True" if ready else "False",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }
+            ],
+        }
+        self.access.kubectl(
+            *("patch", "pod", pod, f"--namespace={namespace}", "--subresource=status", "--type=merge"),
+            f"--patch={json.dumps({'status': status})}",
+        )
+
+
+def deployment(name: str, namespace: str, replicas: int, owners: list[dict[str, Any]]) -> dict[str, Any]:
+    """A Deployment of engine pods, labelled as the operator labels them."""
+    labels = engine_labels(name)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels, "ownerReferences": owners},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": pod_selector(name)},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "engine", "image": "example.invalid/engine:1"}]},
+            },
+        },
+    }
+
+
+class AdapterProcess:
+    """One running adapter; use it in a `with`."""
+
+    def __init__(self, plane: AdapterPlane, log: Path, drain_seconds: float = 1.0) -> None:
+        self._plane = plane
+        self._log = log
+        self.telemetry_port = free_port()
+        self._environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("EVENTENGINE_")},
+            "EVENTENGINE_ADAPTER_KUBECONFIG": str(plane.kubeconfig()),
+            "EVENTENGINE_ADAPTER_LISTEN": f"127.0.0.1:{plane.port}",
+            "EVENTENGINE_ADAPTER_TELEMETRY_LISTEN": f"127.0.0.1:{self.telemetry_port}",
+            "EVENTENGINE_ADAPTER_CERTIFICATE_FOLDER": str(plane.certificates),
+            "EVENTENGINE_ADAPTER_SNAPSHOT_PORT": str(plane.snapshot_port),
+            "EVENTENGINE_ADAPTER_DRAIN_SECONDS": str(drain_seconds),
+            # What Kubernetes sets for a Service called eventengine-adapter must not disturb it.
+            "EVENTENGINE_ADAPTER_PORT": "tcp://10.96.0.7:443",
+            "EVENTENGINE_ADAPTER_SERVICE_HOST": "10.96.0.7",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "eventengine_adapter"],
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def wait_ready(self) -> None:
+        """Wait until it says that it is ready and the API server finds all three APIs available."""
+        wait_for(
+            lambda: self.health("/readyz")[0] == 200,
+            "a ready adapter",
+            START_SECONDS_MAX,
+            last_seen=lambda: f"{self.health('/readyz?verbose')}\n{self.log()}",
+        )
+        for group, version, _ in GROUP_VERSIONS:
+            self._plane.access.wait_for_condition(
+                "apiservice", f"{version}.{group}", "Available", deadline_seconds=60
+            )
+
+    def health(self, path: str) -> tuple[int, str]:
+        """A page of the plain port; status 0 while nothing listens."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.telemetry_port, timeout=5)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        except OSError as error:
+            return 0, str(error)
+        finally:
+            connection.close()
+
+    def ask(
+        self, path: str, headers: dict[str, str] | None = None, client: KeyPair | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """A request to the adapter itself, past the API server."""
+        context = ssl.create_default_context(cafile=str(self._plane.authority.files.certificate))
+        context.check_hostname = False
+        if client is not None:
+            context.load_cert_chain(client.certificate, client.key)
+        connection = http.client.HTTPSConnection("127.0.0.1", self._plane.port, timeout=10, context=context)
+        try:
+            connection.request("GET", path, headers=headers or {})
+            response = connection.getresponse()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, found, response.read()
+        finally:
+            connection.close()
+
+    def served_certificate(self) -> bytes:
+        """The certificate that a new connection is shown."""
+        context = ssl.create_default_context(cafile=str(self._plane.authority.files.certificate))
+        context.check_hostname = False
+        connection = http.client.HTTPSConnection("127.0.0.1", self._plane.port, timeout=10, context=context)
+        connection.connect()
+        try:
+            shown = connection.sock.getpeercert(binary_form=True)
+        finally:
+            connection.close()
+        assert shown is not None
+        return bytes(shown)
+
+    def terminate(self) -> None:
+        """Ask it to stop, as the kubelet does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait_stopped(self) -> int:
+        """Its exit status."""
+        assert self._process is not None
+        return self._process.wait(STOP_SECONDS_MAX)
+
+    def log(self) -> str:
+        """What it logged."""
+        return self._log.read_text()
+
+
+def refusal(access: KubernetesAccess, path: str, *arguments: str) -> str:
+    """What kubectl prints when a path is refused; empty while it is answered."""
+    try:
+        access.kubectl("get", "--raw", path, *arguments)
+    except CommandError as error:
+        return str(error)
+    return ""
+
+
+def _base64(data: bytes) -> str:
+    import base64
+
+    return base64.b64encode(data).decode()
