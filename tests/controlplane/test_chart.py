@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from eventengine_adapter.settings import read_settings as adapter_settings
 from eventengine_contract import well_known
 from eventengine_contract.metric_names import METRICS
 from eventengine_contract.quantities import parse_quantity_millis
@@ -275,6 +276,23 @@ def test_operator_understands_every_setting_it_is_given() -> None:
     assert settings.namespace == settings.identity == "from-the-pod"
 
 
+def test_adapter_understands_every_setting_it_is_given(objects: list[dict[str, Any]]) -> None:
+    settings = adapter_settings(
+        environment(render(values=nested("adapter.logLevel", "warning")), "eventengine-adapter")
+    )
+    (container,) = pods(objects)["eventengine-adapter"]["spec"]["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert settings.log_level == "warning"
+    assert str(settings.certificate_folder) == mounts["certificate"]
+    assert {"https": settings.listen.port, "telemetry": settings.telemetry_listen.port} == ports
+
+
+def test_adapter_has_the_time_to_drain_before_it_is_killed(objects: list[dict[str, Any]]) -> None:
+    grace_seconds = pods(objects)["eventengine-adapter"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace_seconds >= adapter_settings({}).drain_seconds + 10
+
+
 def test_adapter_never_writes(everything: list[dict[str, Any]]) -> None:
     for role, rule in rules(everything):
         if role.endswith(" eventengine-adapter"):
@@ -331,7 +349,7 @@ def test_names_and_ports_are_those_of_the_contract(objects: list[dict[str, Any]]
     adapter = pods(objects)["eventengine-adapter"]["spec"]
     operator = pods(objects)["eventengine-operator"]["spec"]
     assert [(port["port"], port["targetPort"]) for port in service["ports"]] == [(443, "https")]
-    assert adapter["containers"][0]["ports"] == [{"name": "https", "containerPort": well_known.PORT_ADAPTER}]
+    assert adapter["containers"][0]["ports"][0] == {"name": "https", "containerPort": well_known.PORT_ADAPTER}
     assert operator["containers"][0]["ports"] == [{"name": "http", "containerPort": well_known.PORT_OPERATOR}]
     (certificate,) = [volume["secret"] for volume in adapter["volumes"] if "secret" in volume]
     assert certificate["secretName"] == well_known.ADAPTER_TLS_SECRET
