@@ -205,3 +205,278 @@ fn wrong_type<T>(scanner: &mut Scanner<'_>) -> Result<T, ParseError> {
     scanner.skip_value()?;
     Err(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::program::treasure_hunt::Event;
+
+    const LIMITS: Limits = Limits { bytes: 65_536, depth: 32, array_length: 1024, string_bytes: 16_384 };
+
+    fn parse(payload: &[u8]) -> Result<Event<'_>, ParseError> {
+        Event::parse(payload, LIMITS, &mut Prediction::default())
+    }
+
+    fn reason(payload: &[u8]) -> Reason {
+        parse(payload).unwrap_err().reason
+    }
+
+    /// The same schema for the reference parser.
+    #[derive(Debug, Deserialize)]
+    struct Reference {
+        kind: Option<String>,
+        producer: Option<u32>,
+        sequence: Option<u64>,
+        sent_at_ns: Option<u64>,
+        player: Option<u32>,
+        team: Option<u32>,
+        district: Option<u32>,
+        puzzle: Option<u32>,
+        clue: Option<u32>,
+        x: Option<f64>,
+        y: Option<f64>,
+        note: Option<String>,
+    }
+
+    /// What the reference says: the whole document has to be valid JSON, and the known fields of their types.
+    /// A null is a missing field to serde and a wrong type here.
+    fn reference(payload: &[u8]) -> Option<Reference> {
+        let tree: serde_json::Value = serde_json::from_slice(payload).ok()?;
+        let object = tree.as_object()?;
+        let known = <Event<'_> as FieldPlan<'_>>::NAMES;
+        if known
+            .iter()
+            .any(|name| object.get(std::str::from_utf8(name).unwrap()).is_some_and(|v| v.is_null()))
+        {
+            return None;
+        }
+        serde_json::from_slice(payload).ok()
+    }
+
+    fn agree(payload: &[u8]) {
+        let (ours, theirs) = (parse(payload), reference(payload));
+        let shown = String::from_utf8_lossy(payload);
+        let (event, expected) = match (ours, theirs) {
+            (Ok(event), Some(expected)) => (event, expected),
+            (Err(_), None) => return,
+            (Ok(_), None) => panic!("accepted what the reference refuses: {shown}"),
+            (Err(error), Some(_)) => panic!("refused with {error:?} what the reference accepts: {shown}"),
+        };
+        assert_eq!(event.producer, expected.producer, "{shown}");
+        assert_eq!(event.sequence, expected.sequence, "{shown}");
+        assert_eq!(event.sent_at_ns, expected.sent_at_ns, "{shown}");
+        assert_eq!(event.player, expected.player, "{shown}");
+        assert_eq!(event.team, expected.team, "{shown}");
+        assert_eq!(event.district, expected.district, "{shown}");
+        assert_eq!((event.puzzle, event.clue), (expected.puzzle, expected.clue), "{shown}");
+        assert_eq!(event.x.map(|x| x.as_f64().unwrap()), expected.x, "{shown}");
+        assert_eq!(event.y.map(|y| y.as_f64().unwrap()), expected.y, "{shown}");
+        let mut scratch = vec![0; payload.len()];
+        assert_eq!(
+            event.note.map(|note| note.unescape(&mut scratch).unwrap().to_owned()),
+            expected.note,
+            "{shown}"
+        );
+        assert_eq!(
+            event.kind().is_ok(),
+            expected.kind.is_some_and(|kind| {
+                matches!(kind.as_str(), "clue_discovered" | "team_solved" | "district_opened")
+            }),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn an_event_is_read_in_any_key_order_with_unknown_keys_between() {
+        let payload = br#" {"team":7,"extra":{"a":[1,2,{"b":null}],"c":"\u00e9"},"kind":"team_solved",
+            "y":-1.5e3,"district":3,"producer":4294967295,"sequence":18446744073709551615,"puzzle":2,"note":"a\"b"} "#;
+        let event = parse(payload).unwrap();
+        assert_eq!((event.team, event.district, event.puzzle), (Some(7), Some(3), Some(2)));
+        assert_eq!((event.producer, event.sequence), (Some(u32::MAX), Some(u64::MAX)));
+        assert_eq!(event.y.unwrap().as_f64(), Some(-1500.0));
+        assert_eq!(event.note.unwrap().unescape(&mut [0; 8]), Some("a\"b"));
+        agree(payload);
+    }
+
+    #[test]
+    fn an_escaped_key_is_the_key_that_it_spells() {
+        let event = parse(br#"{"\u0074e\u0061m":5}"#).unwrap();
+        assert_eq!(event.team, Some(5));
+    }
+
+    #[test]
+    fn prediction_follows_the_order_of_the_last_event_and_never_changes_the_result() {
+        let mut prediction = Prediction::default();
+        let orders: [&[u8]; 4] = [
+            br#"{"team":1,"district":2}"#,
+            br#"{"district":2,"team":1}"#,
+            br#"{"x":0.5,"district":2,"other":1,"team":1}"#,
+            br#"{"team" : 1,"district":2}"#,
+        ];
+        for _ in 0..3 {
+            for payload in orders {
+                let event = Event::parse(payload, LIMITS, &mut prediction).unwrap();
+                assert_eq!((event.team, event.district), (Some(1), Some(2)));
+            }
+        }
+    }
+
+    #[test]
+    fn each_limit_has_its_reason() {
+        let limits = Limits { bytes: 200, depth: 3, array_length: 4, string_bytes: 8 };
+        let parse = |payload: &[u8]| Event::parse(payload, limits, &mut Prediction::default()).map(|_| ());
+        let refused = |payload: &[u8]| parse(payload).unwrap_err().reason;
+        assert!(parse(br#"{"a":[[1,2,3,4]],"note":"12345678"}"#).is_ok());
+        assert_eq!(refused(br#"{"a":[[[1]]]}"#), Reason::TooDeep);
+        assert_eq!(refused(br#"{"a":[1,2,3,4,5]}"#), Reason::TooLarge);
+        assert_eq!(refused(br#"{"note":"123456789"}"#), Reason::TooLarge);
+        assert_eq!(refused(br#"{"a":{"123456789":1}}"#), Reason::TooLarge);
+        assert_eq!(refused(&[b' '; 201]), Reason::TooLarge);
+    }
+
+    #[test]
+    fn depth_beyond_any_stack_is_an_error_and_not_a_crash() {
+        let mut payload = br#"{"a":"#.to_vec();
+        payload.extend(std::iter::repeat_n(b'[', 50_000));
+        assert_eq!(reason(&payload), Reason::TooDeep);
+    }
+
+    #[test]
+    fn malformed_payloads_are_refused_with_reason_and_position() {
+        let cases: [(&[u8], Reason); 22] = [
+            (b"", Reason::InvalidJson),
+            (b"[]", Reason::InvalidJson),
+            (b"{", Reason::InvalidJson),
+            (b"{}x", Reason::InvalidJson),
+            (b"{\"team\":1,}", Reason::InvalidJson),
+            (b"{\"team\":1 \"puzzle\":2}", Reason::InvalidJson),
+            (b"{\"a\":[1,]}", Reason::InvalidJson),
+            (b"{\"a\":[1 2]}", Reason::InvalidJson),
+            (b"{\"a\":tru}", Reason::InvalidJson),
+            (b"{\"a\":01}", Reason::InvalidJson),
+            (b"{\"a\":1.}", Reason::InvalidJson),
+            (b"{\"a\":1e}", Reason::InvalidJson),
+            (b"{\"a\":\"\x01\"}", Reason::InvalidJson),
+            (b"{\"a\":\"\\x\"}", Reason::InvalidJson),
+            (b"{\"a\":\"\\ud800\"}", Reason::InvalidJson),
+            (b"{\"team\":1,\"team\":1}", Reason::InvalidJson),
+            (b"{\"note\":\"\xff\"}", Reason::InvalidUtf8),
+            (b"{\"team\":-1}", Reason::OutOfRange),
+            (b"{\"team\":4294967296}", Reason::OutOfRange),
+            (b"{\"team\":1.0}", Reason::OutOfRange),
+            (b"{\"team\":\"1\"}", Reason::OutOfRange),
+            (b"{\"a\":1e999}", Reason::OutOfRange),
+        ];
+        for (payload, expected) in cases {
+            let error = parse(payload).unwrap_err();
+            assert_eq!(error.reason, expected, "{}", String::from_utf8_lossy(payload));
+            assert!(error.position <= payload.len());
+            agree(payload);
+        }
+    }
+
+    #[test]
+    fn reasons_have_stable_names_and_numbers() {
+        for (number, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, number);
+            assert_eq!(Reason::from_number(number as u8), Some(reason));
+        }
+        assert_eq!(Reason::from_number(8), None);
+    }
+
+    fn scalar() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<u64>().prop_map(|value| value.to_string()),
+            any::<u32>().prop_map(|value| value.to_string()),
+            (0..20_u32).prop_map(|value| value.to_string()),
+            any::<i64>().prop_map(|value| value.to_string()),
+            any::<f64>()
+                .prop_filter("JSON has no such number", |value| value.is_finite())
+                .prop_map(|value| format!("{value:?}")),
+            "-?(0|[1-9][0-9]{0,4})(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,3})?",
+            any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+            "\"([a-z ]|\\\\[\"\\\\/bfnrtu]|\\\\u[0-9a-fA-F]{4}|\\\\ud83d\\\\ude00){0,12}\"",
+            Just("true".to_owned()),
+            Just("false".to_owned()),
+            Just("null".to_owned()),
+            Just("\"clue_discovered\"".to_owned()),
+            Just("\"team\\u005fsolved\"".to_owned()),
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        scalar().prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4)
+                    .prop_map(|items| format!("[{}]", items.join(" ,"))),
+                proptest::collection::vec(("[a-z]{0,3}", inner), 0..4).prop_map(|members| {
+                    let members: Vec<String> =
+                        members.iter().map(|(key, value)| format!("\"{key}\": {value}")).collect();
+                    format!("{{{}}}", members.join(","))
+                }),
+            ]
+        })
+    }
+
+    fn member() -> impl Strategy<Value = String> {
+        let known = proptest::sample::select(<Event<'_> as FieldPlan<'_>>::NAMES)
+            .prop_map(|name| std::str::from_utf8(name).unwrap().to_owned());
+        let key = prop_oneof![9 => known, 1 => "[a-z]{1,5}"];
+        let fitting = prop_oneof![
+            3 => (0..1000_u32).prop_map(|value| value.to_string()),
+            1 => scalar(), 1 => value(),
+        ];
+        (key, "[ \t\n]{0,2}", fitting)
+            .prop_map(|(key, space, value)| format!("\"{key}\"{space}:{space}{value}"))
+    }
+
+    fn document() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(member(), 0..8)
+            .prop_map(|members| format!("{{{}}}", members.join(",")).into_bytes())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn it_agrees_with_the_reference_on_documents(payload in document()) {
+            agree(&payload);
+        }
+
+        #[test]
+        fn it_agrees_with_the_reference_on_damaged_documents(
+            payload in document(), place in any::<proptest::sample::Index>(),
+            damage in prop_oneof![
+                proptest::sample::select(b"{}[]\",:\\ \0\x1f0e-.tu\x80\xc3".to_vec()).prop_map(Some), Just(None)
+            ],
+            replace in any::<bool>(),
+        ) {
+            let mut payload = payload;
+            let place = place.index(payload.len());
+            match damage {
+                Some(byte) if replace => payload[place] = byte,
+                Some(byte) => payload.insert(place, byte),
+                None => payload.truncate(place),
+            }
+            agree(&payload);
+        }
+
+        #[test]
+        fn it_agrees_with_the_reference_on_any_bytes(payload in proptest::collection::vec(any::<u8>(), 0..40)) {
+            agree(&payload);
+        }
+
+        #[test]
+        fn a_trained_prediction_gives_what_a_fresh_one_gives(payloads in proptest::collection::vec(document(), 1..6)) {
+            let mut trained = Prediction::default();
+            for payload in &payloads {
+                let with = Event::parse(payload, LIMITS, &mut trained);
+                let without = parse(payload);
+                prop_assert_eq!(format!("{with:?}"), format!("{without:?}"));
+            }
+        }
+    }
+}

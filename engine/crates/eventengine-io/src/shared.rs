@@ -48,6 +48,14 @@ impl Health {
         }
     }
 
+    /// As [`Health::not_ready`], but a reason that is shown already stays: the first one says more.
+    pub fn not_ready_yet(&self, component: &'static str, reason: impl Into<String>) {
+        let known = lock(&self.reasons).contains_key(component);
+        if !known {
+            self.not_ready(component, reason);
+        }
+    }
+
     /// A component is ready.
     pub fn ready(&self, component: &'static str) {
         if lock(&self.reasons).remove(component).is_some() {

@@ -47,6 +47,9 @@ const CONTROL_WAIT: Duration = Duration::from_secs(30);
 /// How far ahead of a program with a declared service time the source reads.
 const AHEAD: Duration = Duration::from_millis(500);
 
+/// Time between two looks at whether Kafka answers.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+
 /// What the source works with.
 pub struct Parts {
     /// Shared things.
@@ -516,6 +519,7 @@ fn consume(shared: &Arc<Shared>, state: &Arc<Mutex<State>>, member: &Arc<Client>
     let credit = credit(shared);
     let mut batch = Vec::with_capacity(BATCH);
     let mut joined = false;
+    let mut checked = Instant::now() - HEALTH_INTERVAL;
     while !shared.stop_sources.load(Ordering::Relaxed) {
         serve_events(shared, &events, &mut batch, Duration::ZERO);
         let room = {
@@ -529,8 +533,9 @@ fn consume(shared: &Arc<Shared>, state: &Arc<Mutex<State>>, member: &Arc<Client>
             joined |= !state.owned.is_empty();
             state.room(credit)
         };
-        if joined {
-            shared.health.ready("source");
+        if joined && checked.elapsed() >= HEALTH_INTERVAL {
+            checked = Instant::now();
+            report_health(shared, member);
         }
         if room == 0 {
             serve_events(shared, &events, &mut batch, Duration::from_millis(2));
@@ -543,6 +548,16 @@ fn consume(shared: &Arc<Shared>, state: &Arc<Mutex<State>>, member: &Arc<Client>
     }
     leave(shared, state, member);
     lock(state).messages = None;
+}
+
+/// Ready while a broker answers: an idle engine can tell by nothing else.
+fn report_health(shared: &Shared, member: &Client) {
+    if shared.kafka.connected() {
+        shared.health.ready("source");
+        return;
+    }
+    let detail = member.take_last_error().unwrap_or_else(|| "no request was answered for seconds".to_owned());
+    shared.health.not_ready_yet("source", format!("Kafka does not answer: {detail}"));
 }
 
 /// Runs rebalances and notes errors. Messages in this queue are of partitions that were not forwarded yet, and read again.
