@@ -173,6 +173,10 @@ class EngineProcesses:
         status = command.wait(deadline_seconds)
         return status, command.log
 
+    def started(self) -> Sequence[ComponentProcess]:
+        """Everything that was started, in order."""
+        return tuple(self._launcher.started) if self._launcher else ()
+
     @property
     def folder(self) -> Path:
         """A folder for this block's files."""
