@@ -38,8 +38,9 @@ class Outcome:
 
 
 def run_rust_tests() -> tuple[int, int]:
-    """Run the native core's own tests, which belong to the unit tier; returns (passed, failed)."""
-    command = ["cargo", "test", "--locked", "--package", "eventengine-core", "--quiet"]
+    """Run the native crates' own tests, which belong to the unit tier; returns (passed, failed)."""
+    packages = ("--package", "eventengine-core", "--package", "eventengine-io")
+    command = ["cargo", "test", "--locked", *packages, "--quiet"]
     process = subprocess.run(command, check=False, cwd=ROOT / "engine", capture_output=True, text=True)
     sys.stdout.write(process.stdout[-6000:])
     passed = failed = 0

@@ -7,7 +7,6 @@
 //! A sequence number is used only by an event that was handed to the target's client.
 
 pub mod events;
-pub mod histogram;
 pub mod kafka;
 pub mod plan;
 pub mod random;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use eventengine_core::histogram::{self, Histogram};
 use serde_json::{Value, json};
 
 use super::events::Events;
-use super::histogram::Histogram;
 use super::plan::Plan;
 
 /// Version of the result's form.
@@ -27,6 +27,7 @@ pub struct Counts {
     taken: AtomicU64,
     next_intended: AtomicU64,
     scheduling: AtomicBool,
+    /// Recorded by whichever thread hears from the target, one at a time.
     latency: Mutex<Histogram>,
     send_delay: Mutex<Histogram>,
     first_error: Mutex<Option<String>>,
@@ -165,9 +166,22 @@ impl Counts {
             "first_error": locked(&self.first_error).clone().or_else(|| locked(&self.last_trouble).clone()),
             "elapsed_nanoseconds": end_nanoseconds,
             "acknowledged_per_second": per_second(acknowledged, end_nanoseconds),
-            "latency": locked(&self.latency).to_json(),
-            "send_delay": locked(&self.send_delay).to_json(),
+            "latency": figures(&locked(&self.latency)),
+            "send_delay": figures(&locked(&self.send_delay)),
             "interrupted": interrupted,
         })
     }
+}
+
+/// The figures of a histogram that reports show.
+fn figures(histogram: &Histogram) -> Value {
+    let mut counts = histogram::Counts::default();
+    histogram.read(&mut counts);
+    json!({
+        "count": counts.total(),
+        "p50_nanoseconds": counts.quantile(0.5),
+        "p99_nanoseconds": counts.quantile(0.99),
+        "p999_nanoseconds": counts.quantile(0.999),
+        "max_nanoseconds": counts.greatest(),
+    })
 }
