@@ -118,15 +118,14 @@ def test_an_engine_without_a_broker_waits_and_says_why(own_stage: HuntStage) -> 
 
     def reasons_not_ready() -> str | None:
         status, text = engine.get("/readyz")
-        return text if status == 503 and "Kafka" in text else None
+        return text if status == 503 and own_stage.broker.bootstrap_servers in text else None
 
-    reasons = wait_for(
+    wait_for(
         reasons_not_ready,
-        "a reason that names Kafka",
+        "a reason that names the broker",
         END_SECONDS,
         last_seen=lambda: repr(engine.get("/readyz")),
     )
-    assert own_stage.broker.bootstrap_servers in reasons
     assert engine.get("/livez")[0] == 200
     sample = engine.wait_for_sample(lambda _: True, "a sample")
     assert not sample.readiness.ready

@@ -1,6 +1,8 @@
 # The native module: the engine's threads, the load generator and the audit.
 
-from typing import TypedDict, final
+from typing import Final, TypedDict, final, type_check_only
+
+__all__: Final = ["ConfigurationError", "Engine", "EngineError", "LoadGenerator", "audit", "build_info"]
 
 # A configuration or plan that can't be used; `args` are (path, message).
 class ConfigurationError(ValueError): ...
@@ -8,6 +10,7 @@ class ConfigurationError(ValueError): ...
 # The native module can't do what was asked; the message says why.
 class EngineError(RuntimeError): ...
 
+@type_check_only
 class BuildInfo(TypedDict):
     profile: str
     version: str
