@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from eventengine_harness.exceptions import HarnessError, InUseError
 from eventengine_harness.ledgers import Instance, Ledger, instances, sweep_abandoned
 from eventengine_harness.locations import run_folder
-from eventengine_harness.processes import Launcher, find_marked
+from eventengine_harness.processes import Launcher, ProcessIdentity, find_marked
 
 OWNER_PROGRAM = """
 import sys, time
@@ -135,3 +136,14 @@ def test_an_unrecorded_process_is_found_by_its_marker() -> None:
     instance.end()
     assert component.wrapper.wait() == -9
     assert find_marked(ledger.marker) == []
+
+
+def test_components_started_side_by_side_are_all_recorded() -> None:
+    ledger = Ledger("thing")
+    ledger.write()
+    identities = [ProcessIdentity(pid, 1) for pid in range(200)]
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        list(threads.map(lambda identity: ledger.record_process("x", identity), identities))
+    read = Ledger.read(ledger.folder)
+    assert read is not None
+    assert sorted(read.identities(), key=lambda identity: identity.pid) == identities

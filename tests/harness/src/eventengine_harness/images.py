@@ -37,6 +37,9 @@ BASE_PACKAGES = (
     "tzdata",
     "zlib1g",
 )
+BASE_PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
+# The registry's image has its Python here, and Dockerfiles may count on it.
+BASE_HOOKS = ('ln -s /usr/bin/python3 "$1/usr/local/bin/python3"; ln -s python3 "$1/usr/local/bin/python"',)
 # What a container never reads, left out as Debian's own slim images do.
 BASE_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*")
 SOURCE_FOLDERS: Mapping[str, tuple[str, ...]] = {
@@ -63,7 +66,7 @@ def reference(part: str, tag: str) -> str:
 def image(part: str, tag: str | None = None) -> Path:
     """The archive of a part's image, built first if its sources have changed."""
     tag = tag or default_tag()
-    base = base_archive()
+    base = base_storage()
     lock_files = [REPOSITORY / "requirements" / f"{name}.txt" for name in (part, "build")]
     files = [*lock_files, *_sources(REPOSITORY / name for name in SOURCE_FOLDERS[part])]
     key = key_of(files=files, folder=REPOSITORY, words=[tag, base.parent.name])
@@ -85,26 +88,33 @@ def image(part: str, tag: str | None = None) -> Path:
     return cached(f"images-{part}", key, build) / "image.tar"
 
 
-def base_archive() -> Path:
-    """The root file system of the stand-in for the registry's Python image."""
+def base_storage() -> Path:
+    """A buildah storage that holds the stand-in for the registry's Python image, to read from."""
     debian_packages.ensure_installed(debian_packages.IMAGES)
-    words = [SUITE, *BASE_PACKAGES, *BASE_LEFT_OUT]
+    words = [SUITE, *BASE_PACKAGES, *BASE_LEFT_OUT, *BASE_HOOKS, BASE_PATH]
 
     def build(folder: Path) -> None:
-        excluded = [f"--dpkgopt=path-exclude={path}" for path in BASE_LEFT_OUT]
-        link = 'ln -s /usr/bin/python3 "$1/usr/local/bin/python3"; ln -s python3 "$1/usr/local/bin/python"'
+        root = folder / "root.tar"
         run_showing_progress(
             [
                 *("mmdebstrap", "--variant=minbase", "--quiet"),
                 f"--include={','.join(BASE_PACKAGES)}",
-                *excluded,
-                f"--customize-hook={link}",
-                *(SUITE, folder / "root.tar"),
+                *(f"--dpkgopt=path-exclude={path}" for path in BASE_LEFT_OUT),
+                *(f"--customize-hook={hook}" for hook in BASE_HOOKS),
+                *(SUITE, str(root)),
             ],
             "building the base image",
         )
+        with tempfile.TemporaryDirectory() as scratch:
+            builder = _Builder(Path(scratch), folder / "storage")
+            container = builder.run("from", "scratch").strip()
+            builder.run("add", "--quiet", container, root, "/")
+            environment = [f"--env=PATH={BASE_PATH}", "--env=LANG=C.UTF-8"]
+            builder.run("config", *environment, "--cmd=python3", container)
+            builder.run("commit", "--quiet", "--rm", container, BASE_REFERENCE)
+        root.unlink()
 
-    return cached("base-image", key_of(words=words), build) / "root.tar"
+    return cached("base-image", key_of(words=words), build) / "storage"
 
 
 def build_image(
@@ -117,14 +127,13 @@ def build_image(
 ) -> None:
     """Build the Dockerfile in a context folder into an archive, with no network to reach."""
     debian_packages.ensure_installed(debian_packages.IMAGES)
-    base = base_archive()
+    base = base_storage()
     shelf = user_cache() / "buildah"
     with locked(shelf / "lock", title):
         for broken_off in shelf.glob(f"{STORAGE_PREFIX}*"):
             shutil.rmtree(broken_off, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=shelf, prefix=STORAGE_PREFIX) as storage:
-            builder = _Builder(Path(storage))
-            builder.add_base(base)
+            builder = _Builder(Path(storage), Path(storage) / "root", base)
             settings = [f"--build-arg={key}={value}" for key, value in arguments.items()]
             run_showing_progress(
                 [
@@ -142,28 +151,35 @@ def build_image(
 
 
 class _Builder:
-    """Buildah with a storage of its own, so that it neither finds nor leaves anything elsewhere."""
+    """Buildah with a storage of its own, so that it neither finds nor leaves anything elsewhere.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._policy = folder / "policy.json"
+    Args:
+        scratch: For settings and temporary files.
+        storage: Where images and layers are kept.
+        base: Another storage, whose images can be read.
+    """
+
+    def __init__(self, scratch: Path, storage: Path, base: Path | None = None) -> None:
+        self._scratch = scratch
+        self._storage = storage
+        self._base = base
+        self._policy = scratch / "policy.json"
         self._policy.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
-        registries = folder / "registries.conf"
+        registries = scratch / "registries.conf"
         registries.write_text('unqualified-search-registries = ["docker.io"]\n')
-        self.environment = {
-            "CONTAINERS_REGISTRIES_CONF": str(registries),
-            "TMPDIR": str(folder),
-        }
+        self.environment = {"CONTAINERS_REGISTRIES_CONF": str(registries), "TMPDIR": str(scratch)}
 
     def command(self, verb: str, *words: str | Path) -> list[str]:
         """A buildah command line."""
-        storage = [f"--root={self._folder / 'root'}", f"--runroot={self._folder / 'run'}"]
+        storage = [f"--root={self._storage}", f"--runroot={self._scratch / 'run'}"]
+        storage.append("--storage-driver=overlay")
+        if self._base is not None:
+            storage.append(f"--storage-opt=overlay.imagestore={self._base}")
         # Only the verbs that move images know the option.
         trust = [f"--signature-policy={self._policy}"] if verb in {"bud", "push", "commit"} else []
-        driver = ["--storage-driver=overlay"]
         # Mounts die with the command's own mount namespace, however the command ends.
         alone = ["unshare", "--mount", "--propagation=private"]
-        return [*alone, "buildah", *storage, *driver, verb, *trust, *map(str, words)]
+        return [*alone, "buildah", *storage, verb, *trust, *map(str, words)]
 
     def run(self, verb: str, *words: str | Path) -> str:
         """Run a buildah command to its end."""
@@ -172,14 +188,6 @@ class _Builder:
             environment=self.environment,
             timeout_seconds=BUILD_SECONDS_MAX,
         )
-
-    def add_base(self, root: Path) -> None:
-        """Make the stand-in known under the name that the Dockerfiles use."""
-        container = self.run("from", "scratch").strip()
-        self.run("add", "--quiet", container, root, "/")
-        path = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
-        self.run("config", f"--env=PATH={path}", "--env=LANG=C.UTF-8", "--cmd=python3", container)
-        self.run("commit", "--quiet", "--rm", container, BASE_REFERENCE)
 
 
 def _sources(folders: Iterable[Path]) -> list[Path]:

@@ -25,6 +25,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,6 +42,9 @@ from eventengine_harness.locations import run_folder
 from eventengine_harness.processes import ProcessIdentity, end_processes, find_marked
 from eventengine_harness.running import run, say
 from eventengine_harness.waiting import wait_for
+
+# Components are started by several threads at once.
+_WRITING = threading.RLock()
 
 LEDGER_FILE = "ledger.json"
 LEDGER_VERSION = 1
@@ -78,13 +82,14 @@ class Ledger:
 
     def write(self) -> None:
         """Replace the file as a whole, so that a reader never sees half of it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        scratch = self.folder / f"{LEDGER_FILE}.new"
-        with scratch.open("w") as handle:
-            json.dump(asdict(self), handle, indent=1)
-            handle.flush()
-            os.fsync(handle.fileno())
-        scratch.rename(self.folder / LEDGER_FILE)
+        with _WRITING:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            scratch = self.folder / f"{LEDGER_FILE}.new"
+            with scratch.open("w") as handle:
+                json.dump(asdict(self), handle, indent=1)
+                handle.flush()
+                os.fsync(handle.fileno())
+            scratch.rename(self.folder / LEDGER_FILE)
 
     @classmethod
     def read(cls, folder: Path) -> Ledger | None:
@@ -102,8 +107,9 @@ class Ledger:
 
     def record_process(self, name: str, identity: ProcessIdentity) -> None:
         """Write down a process (its marker covers the moment before this)."""
-        self.processes.append({"name": name, **asdict(identity)})
-        self.write()
+        with _WRITING:
+            self.processes.append({"name": name, **asdict(identity)})
+            self.write()
 
     def record_cgroup(self, path: Path) -> None:
         """Write down a cgroup that is about to be made."""

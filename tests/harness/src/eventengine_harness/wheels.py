@@ -28,7 +28,7 @@ from typing import Final
 
 from eventengine_harness.caching import cached, key_of
 from eventengine_harness.locations import REPOSITORY
-from eventengine_harness.running import run, say
+from eventengine_harness.running import run, run_showing_progress, say
 
 PARTS: Final = ("operator", "adapter", "engine")
 COMMAND_SECONDS_MAX: Final = 900
@@ -90,7 +90,10 @@ def _build_wheel(project: Path, destination: Path) -> None:
 def _native_wheel() -> Path:
     """The wheel of the cached native build, made first if need be."""
     command = [sys.executable, str(REPOSITORY / "tools" / "native.py"), "--print-entry"]
-    output = run(command, timeout_seconds=NATIVE_BUILD_SECONDS_MAX)
+    # The first time takes minutes and is shown; the second finds the entry in the cache.
+    title = "taking the native module, or building it"
+    run_showing_progress(command, title, timeout_seconds=NATIVE_BUILD_SECONDS_MAX)
+    output = run(command)
     (built,) = Path(output.splitlines()[-1]).glob("*.whl")
     return built
 
