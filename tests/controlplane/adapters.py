@@ -7,6 +7,7 @@ their own (`EnginePodServer`).
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -45,6 +46,41 @@ STOP_SECONDS_MAX = 30.0
 SAMPLES_KEPT = 10
 
 
+SNAPSHOT = """
+{
+  "version": 1, "sampled_at": "", "sampled_at_seconds": 0,
+  "identity": {"engine": "", "namespace": "", "pod": "", "incarnation": "one", "started_at_seconds": 1},
+  "readiness": {"ready": true},
+  "buffer_pool": {"chunks": 100, "chunk_bytes": 2048, "in_use": 0, "high_water": 0, "utilisation": 0},
+  "rings": [
+    {"name": "ingest", "slots": 65536, "bound": 65536, "in_use": 0, "high_water": 0, "utilisation": 0}
+  ],
+  "arena": {"slots": 100, "slot_bytes": 256, "in_use": 0, "utilisation": 0, "fragmentation": 0},
+  "sources": [
+    {
+      "name": "moves", "type": "kafka", "topic": "hunt-events", "group": "hunt", "partitions_total": 0,
+      "connected": true, "partitions": []
+    }
+  ],
+  "allocator": {
+    "allocated_bytes": 0, "active_bytes": 0, "resident_bytes": 100, "retained_bytes": 0,
+    "core_thread_allocated_bytes": 0
+  },
+  "process": {
+    "rss_bytes": 0, "memory_limit_bytes": 1000, "cpu_set": "0", "pinning": "Off", "pinned": false, "exclusive": false
+  },
+  "counters": {
+    "events_in": 0, "events_applied": 0, "outputs_committed": 0, "transactions_committed": 0,
+    "transactions_aborted": 0
+  },
+  "latency": {
+    "count": 0, "p50_nanoseconds": 0, "p99_nanoseconds": 0, "p999_nanoseconds": 0, "max_nanoseconds": 0,
+    "service_p99_nanoseconds": 0, "window_seconds": 10
+  }
+}
+"""
+
+
 @dataclass
 class EngineState:
     """What a simulated engine pod measures; tests change it while it is being read."""
@@ -59,92 +95,26 @@ class EngineState:
     """From this second on no sample is closed any more, as when the process hangs."""
 
     def snapshot(self, second: int) -> dict[str, Any]:
-        ratio = {"in_use": 0, "high_water": 0, "utilisation": self.utilisation}
-        return {
-            "version": 1,
-            "sampled_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)),
-            "sampled_at_seconds": second,
-            "identity": {
-                "engine": self.engine,
-                "namespace": self.namespace,
-                "pod": self.pod,
-                "incarnation": "one",
-                "started_at_seconds": 1,
-            },
-            "readiness": {"ready": True},
-            "buffer_pool": {"chunks": 100, "chunk_bytes": 2048, **ratio},
-            "rings": [{"name": "ingest", "slots": 65536, "bound": 65536, **ratio}],
-            "arena": {
-                "slots": 100,
-                "slot_bytes": 256,
-                "in_use": 0,
-                "utilisation": self.utilisation,
-                "fragmentation": 0.0,
-            },
-            "sources": [
-                {
-                    "name": "moves",
-                    "type": "kafka",
-                    "topic": "hunt-events",
-                    "group": "hunt",
-                    "partitions_total": self.partitions_total,
-                    "connected": True,
-                    "partitions": [
-                        {
-                            "partition": number,
-                            "state": "running",
-                            "assigned_at_seconds": 1,
-                            "position": 0,
-                            "last_stable_offset": lag,
-                            "lag_events": lag,
-                        }
-                        for number, lag in self.partitions.items()
-                    ],
-                }
-            ],
-            "allocator": dict.fromkeys(
-                (
-                    "allocated_bytes",
-                    "active_bytes",
-                    "resident_bytes",
-                    "retained_bytes",
-                    "core_thread_allocated_bytes",
-                ),
-                0,
-            ),
-            "process": {
-                "rss_bytes": 0,
-                "memory_limit_bytes": 1000,
-                "cpu_set": "0",
-                "pinning": "Off",
-                "pinned": False,
-                "exclusive": False,
-            },
-            "counters": dict.fromkeys(
-                (
-                    "events_in",
-                    "events_applied",
-                    "outputs_committed",
-                    "transactions_committed",
-                    "transactions_aborted",
-                ),
-                0,
-            ),
-            "latency": {
-                **dict.fromkeys(
-                    (
-                        "count",
-                        "p50_nanoseconds",
-                        "p99_nanoseconds",
-                        "p999_nanoseconds",
-                        "max_nanoseconds",
-                        "service_p99_nanoseconds",
-                    ),
-                    0,
-                ),
-                "window_seconds": 10,
-            },
-        }
+        """The sample that was closed on `second`, as an engine writes it."""
+        document: dict[str, Any] = json.loads(SNAPSHOT)
+        document["sampled_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+        document["sampled_at_seconds"] = second
+        document["identity"] |= {"engine": self.engine, "namespace": self.namespace, "pod": self.pod}
+        for part in (document["buffer_pool"], document["rings"][0], document["arena"]):
+            part["utilisation"] = self.utilisation
+        document["sources"][0]["partitions_total"] = self.partitions_total
+        document["sources"][0]["partitions"] = [
+            {
+                "partition": number,
+                "state": "running",
+                "assigned_at_seconds": 1,
+                "position": 0,
+                "last_stable_offset": lag,
+                "lag_events": lag,
+            }
+            for number, lag in self.partitions.items()
+        ]
+        return document
 
 
 class EnginePodServer:
@@ -230,9 +200,7 @@ class AdapterPlane:
         return pair
 
     def _register(self) -> None:
-        bundle = yaml.safe_load(self.access.kubeconfig.read_text())  # only to fail early on an unusable plane
-        assert bundle["clusters"]
-        authority = _base64(self.authority.files.certificate.read_bytes())
+        authority = base64.b64encode(self.authority.files.certificate.read_bytes()).decode()
         services = [
             {
                 "apiVersion": "apiregistration.k8s.io/v1",
@@ -470,9 +438,3 @@ def refusal(access: KubernetesAccess, path: str, *arguments: str) -> str:
     except CommandError as error:
         return str(error)
     return ""
-
-
-def _base64(data: bytes) -> str:
-    import base64
-
-    return base64.b64encode(data).decode()

@@ -6,16 +6,26 @@ processes would answer is served on loopback. Nothing of Kubernetes is a mock.
 
 from __future__ import annotations
 
+import json
+import secrets
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
+from eventengine_harness.accesses import condition_of
+from eventengine_harness.certificates import KeyPair
 from eventengine_harness.control_planes import LoopbackControlPlane
+from eventengine_harness.waiting import wait_for
 
-from .adapters import AdapterPlane, AdapterProcess
+from .adapters import AdapterPlane, AdapterProcess, EngineState, deployment, refusal
 
 EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1"
 CUSTOM = "/apis/custom.metrics.k8s.io/v1beta2"
+CUSTOM_OLD = "/apis/custom.metrics.k8s.io/v1beta1"
+ENGINES = "eventengines.eventengine.dev"
+SAMPLED_SECONDS_MAX = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +47,391 @@ def adapter(plane: AdapterPlane) -> Iterator[AdapterProcess]:
         yield running
 
 
+@pytest.fixture
+def space(plane: AdapterPlane) -> Iterator[str]:
+    """A fresh namespace."""
+    name = f"test-{secrets.token_hex(4)}"
+    plane.access.kubectl("create", "namespace", name)
+    yield name
+    plane.access.delete("namespace", name, wait=False)
+
+
+class Hunt:
+    """An engine `hunt` of two running pods that share four partitions with a lag of 1,000 each."""
+
+    def __init__(
+        self, plane: AdapterPlane, adapter: AdapterProcess, namespace: str, stack: ExitStack
+    ) -> None:
+        self.adapter = adapter
+        self.namespace = namespace
+        plane.engine("hunt", namespace, 2)
+        self.pods = plane.pods("hunt", namespace, 2)
+        self.states = [
+            EngineState("hunt", namespace, self.pods[0], {0: 1000, 1: 1000}, utilisation=0.25),
+            EngineState("hunt", namespace, self.pods[1], {2: 1000, 3: 1000}, utilisation=0.75),
+        ]
+        self.servers = [plane.start_pod(state.pod, state) for state in self.states]
+        for server in self.servers:
+            stack.enter_context(closing(server))
+
+
+@pytest.fixture
+def hunt(plane: AdapterPlane, adapter: AdapterProcess, space: str) -> Iterator[Hunt]:
+    with ExitStack() as stack:
+        found = Hunt(plane, adapter, space, stack)
+        wait_served(plane, f"{EXTERNAL}/namespaces/{space}/kafka_consumer_lag", 4)
+        yield found
+
+
 def items(plane: AdapterPlane, path: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = plane.access.raw(path)["items"]
     return found
 
 
+def wait_served(plane: AdapterPlane, path: str, count: int) -> list[dict[str, Any]]:
+    """The items of an answer, once there are that many."""
+    refusals = [""]
+
+    def served() -> list[dict[str, Any]] | None:
+        refusals[0] = refusal(plane.access, path)
+        found = [] if refusals[0] else items(plane, path)
+        return found if len(found) == count else None
+
+    return wait_for(served, f"{count} items at {path}", SAMPLED_SECONDS_MAX, last_seen=lambda: refusals[0])
+
+
+def wait_refused(plane: AdapterPlane, path: str, words: str, deadline_seconds: float = 20) -> str:
+    """What a path is refused with, once that contains `words`."""
+    seen = [""]
+
+    def refused() -> str | None:
+        seen[0] = refusal(plane.access, path)
+        return seen[0] if words in seen[0] else None
+
+    return wait_for(refused, f"{words!r} from {path}", deadline_seconds, last_seen=lambda: seen[0])
+
+
+# --- discovery -----------------------------------------------------------------------------------------------
+
+
 def test_all_groups_are_available_and_list_what_they_serve(
     plane: AdapterPlane, adapter: AdapterProcess
 ) -> None:
-    for group, version in (("external", "v1beta1"), ("custom", "v1beta1"), ("custom", "v1beta2")):
-        found = plane.access.raw(f"/apis/{group}.metrics.k8s.io/{version}")
-        assert any(r["name"].endswith("kafka_consumer_lag") for r in found["resources"])
+    for path in (EXTERNAL, CUSTOM, CUSTOM_OLD):
+        names = [resource["name"] for resource in plane.access.raw(path)["resources"]]
+        assert any(name.endswith("kafka_consumer_lag") for name in names)
+
+
+def test_aggregated_discovery_has_the_resources_too(plane: AdapterPlane, adapter: AdapterProcess) -> None:
+    """Kubectl reads the merged document, where an adapter without aggregated discovery shows nothing."""
+
+    def listed() -> bool:
+        return "consumer_lag" in plane.access.kubectl(
+            *("api-resources", "--api-group=external.metrics.k8s.io", "--no-headers", "--verbs=get"),
+        )
+
+    wait_for(listed, "the merged discovery", 90)
+
+
+def test_openapi_of_the_adapter_is_part_of_the_cluster_s(
+    plane: AdapterPlane, adapter: AdapterProcess
+) -> None:
+    def published() -> dict[str, Any] | None:
+        paths: dict[str, Any] = plane.access.raw("/openapi/v3")["paths"]
+        return paths if "apis/external.metrics.k8s.io/v1beta1" in paths else None
+
+    paths = wait_for(published, "the OpenAPI of the adapter", 90)
+
+    url = paths["apis/external.metrics.k8s.io/v1beta1"]["serverRelativeURL"]
+    document = plane.access.raw(url)
+    assert "/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/{metric}" in document["paths"]
+
+
+# --- reading metrics through the API server ----------------------------------------------------------------
+
+
+def test_metrics_are_read_through_the_aggregation_layer(plane: AdapterPlane, hunt: Hunt) -> None:
+    where = f"namespaces/{hunt.namespace}"
+
+    lag = items(plane, f"{EXTERNAL}/{where}/kafka_consumer_lag")
+    assert [(i["metricLabels"]["partition"], i["value"]) for i in lag] == [(str(n), "1000") for n in range(4)]
+    assert {i["metricLabels"]["pod"] for i in lag} == set(hunt.pods)
+    first = items(plane, f"{EXTERNAL}/{where}/kafka_consumer_lag?labelSelector=partition%20in%20(0,1)")
+    assert [i["metricLabels"]["pod"] for i in first] == [hunt.pods[0]] * 2
+    assert [i["value"] for i in items(plane, f"{EXTERNAL}/{where}/buffer_pool_utilisation")] == ["750m"]
+    by_pod = items(plane, f"{CUSTOM}/{where}/pods/*/kafka_consumer_lag")
+    assert [(i["describedObject"]["name"], i["value"]) for i in by_pod] == [(n, "2000") for n in hunt.pods]
+    old = items(plane, f"{CUSTOM_OLD}/{where}/pods/{hunt.pods[0]}/buffer_pool_utilisation")
+    assert [(i["metricName"], i["value"]) for i in old] == [("buffer_pool_utilisation", "250m")]
+    assert [i["value"] for i in items(plane, f"{CUSTOM}/{where}/{ENGINES}/hunt/consumer_lag")] == ["4000"]
+
+
+def test_a_sample_is_served_within_seconds_of_being_closed(plane: AdapterPlane, hunt: Hunt) -> None:
+    stamp = items(plane, f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag")[0]["timestamp"]
+
+    age_seconds = time.time() - _seconds(stamp)
+
+    assert 0 <= age_seconds < 4
+
+
+def test_a_pod_that_only_carries_the_label_is_not_believed(plane: AdapterPlane, hunt: Hunt) -> None:
+    """Anybody who may make pods can write labels; the chain of owners is what counts."""
+    impostor = deployment("impostor", hunt.namespace, 1, [])
+    for part in (impostor["metadata"], impostor["spec"]["template"]["metadata"]):
+        part["labels"] = {**part["labels"], "eventengine.dev/engine": "hunt"}
+    impostor["spec"]["selector"]["matchLabels"] = impostor["spec"]["template"]["metadata"]["labels"]
+    plane.access.apply(impostor)
+
+    def made() -> str | None:
+        names = [pod["metadata"]["name"] for pod in plane.access.list("pods", hunt.namespace)]
+        return next((name for name in names if name.startswith("impostor")), None)
+
+    pod = wait_for(made, "the impostor's pod", 30)
+    state = EngineState("hunt", hunt.namespace, pod, {0: 99999}, utilisation=1.0)
+    with closing(plane.start_pod(pod, state)):
+        # The lag of a true pod changes after the impostor runs: what is read then was sampled with it around.
+        hunt.states[0].partitions[0] = 5
+        path = f"{EXTERNAL}/namespaces/{hunt.namespace}"
+        wait_for(
+            lambda: any(i["value"] == "5" for i in items(plane, f"{path}/kafka_consumer_lag")),
+            "the new lag",
+            SAMPLED_SECONDS_MAX,
+        )
+        assert [i["value"] for i in items(plane, f"{path}/buffer_pool_utilisation")] == ["750m"]
+        assert refusal(plane.access, f"{CUSTOM}/namespaces/{hunt.namespace}/pods/{pod}/consumer_lag")
+
+
+def test_a_deleted_pod_leaves_the_answers_and_its_partitions_are_missed(
+    plane: AdapterPlane, hunt: Hunt
+) -> None:
+    plane.access.kubectl(
+        "delete", "pod", hunt.pods[1], f"--namespace={hunt.namespace}", "--wait=false", "--grace-period=0"
+    )
+
+    message = wait_refused(
+        plane,
+        f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag",
+        "owns partitions 2-3 of source moves (topic hunt-events)",
+    )
+
+    assert "ServiceUnavailable" in message or "currently unable" in message or "503" in message
+    ratio = items(plane, f"{EXTERNAL}/namespaces/{hunt.namespace}/buffer_pool_utilisation")
+    assert [i["value"] for i in ratio] == ["250m"]
+
+
+def test_stale_samples_are_an_error_that_says_metric_age_and_limit(plane: AdapterPlane, hunt: Hunt) -> None:
+    hunt.states[1].stopped_at_seconds = int(time.time())
+    where = f"namespaces/{hunt.namespace}"
+
+    message = wait_refused(plane, f"{EXTERNAL}/{where}/ring_utilisation", "limit 10 s")
+
+    assert "metric ring_utilisation is not fresh" in message
+    assert f"pod {hunt.pods[1]}: the newest sample is 1" in message
+    assert "not fresh" in refusal(plane.access, f"{CUSTOM}/{where}/pods/*/ring_utilisation")
+    assert "owns partitions 2-3" in refusal(plane.access, f"{CUSTOM}/{where}/{ENGINES}/hunt/consumer_lag")
+    healthy = f"{EXTERNAL}/{where}/ring_utilisation?labelSelector=pod%3D{hunt.pods[0]}"
+    assert len(items(plane, healthy)) == 1
+
+    hunt.states[1].stopped_at_seconds = None
+    wait_served(plane, f"{EXTERNAL}/{where}/ring_utilisation", 1)
+
+
+# --- the autoscaler ------------------------------------------------------------------------------------------
+
+
+def autoscaler(name: str, metric: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": name},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "hunt"},
+            "minReplicas": 1,
+            "maxReplicas": 6,
+            "metrics": [metric],
+        },
+    }
+
+
+METRICS_TO_SCALE_ON = {
+    "pods": {
+        "type": "Pods",
+        "pods": {
+            "metric": {"name": "kafka_consumer_lag"},
+            "target": {"type": "AverageValue", "averageValue": "1000"},
+        },
+    },
+    "external": {
+        "type": "External",
+        "external": {
+            "metric": {"name": "Kafka_Consumer_Lag", "selector": {"matchLabels": {"engine": "hunt"}}},
+            "target": {"type": "AverageValue", "averageValue": "1000"},
+        },
+    },
+    "object": {
+        "type": "Object",
+        "object": {
+            "metric": {"name": "consumer_lag"},
+            "describedObject": {
+                "apiVersion": "eventengine.dev/v1alpha1",
+                "kind": "EventEngine",
+                "name": "hunt",
+            },
+            "target": {"type": "AverageValue", "averageValue": "1000"},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("source", list(METRICS_TO_SCALE_ON))
+def test_the_autoscaler_scales_on_lag(plane: AdapterPlane, hunt: Hunt, source: str) -> None:
+    """4,000 events of lag and 1,000 per pod make four pods, whichever API the lag is read from."""
+    plane.access.apply(autoscaler("hunt", METRICS_TO_SCALE_ON[source]), namespace=hunt.namespace)
+
+    plane.access.wait_for_condition("hpa", "hunt", "ScalingActive", namespace=hunt.namespace)
+    plane.access.wait_until(
+        "deployment", "hunt", lambda d: d["spec"]["replicas"] == 4, "four replicas", namespace=hunt.namespace
+    )
+
+
+def test_the_autoscaler_shows_why_a_metric_is_refused_and_does_not_scale_down(
+    plane: AdapterPlane, hunt: Hunt
+) -> None:
+    for state in hunt.states:
+        state.stopped_at_seconds = int(time.time()) - 1
+    wait_refused(plane, f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag", "not fresh")
+
+    plane.access.apply(autoscaler("hunt", METRICS_TO_SCALE_ON["external"]), namespace=hunt.namespace)
+
+    found = plane.access.wait_for_condition(
+        "hpa", "hunt", "ScalingActive", status="False", namespace=hunt.namespace
+    )
+    assert "limit 10 s" in condition_of(found, "ScalingActive")["message"]
+    workload = plane.access.get("deployment", "hunt", hunt.namespace)
+    assert workload is not None
+    assert workload["spec"]["replicas"] == 2
+
+
+# --- who may ask ---------------------------------------------------------------------------------------------
+
+
+def test_a_user_without_rights_is_forbidden_and_one_with_rights_is_not(
+    plane: AdapterPlane, hunt: Hunt
+) -> None:
+    path = f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag"
+
+    assert "Forbidden" in refusal(plane.access, path, "--as=nobody-special")
+
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "reads-lag", "namespace": hunt.namespace},
+        "rules": [
+            {
+                "apiGroups": ["external.metrics.k8s.io"],
+                "resources": ["kafka_consumer_lag"],
+                "verbs": ["list", "get"],
+            }
+        ],
+    }
+    plane.access.apply(role)
+    plane.access.kubectl(
+        *("create", "rolebinding", "reader", "--role=reads-lag", "--user=reader"),
+        f"--namespace={hunt.namespace}",
+    )
+    wait_for(lambda: not refusal(plane.access, path, "--as=reader"), "the right to read", 20)
+    other = f"{EXTERNAL}/namespaces/{hunt.namespace}/consumer_lag"
+    assert "Forbidden" in refusal(plane.access, other, "--as=reader")
+
+
+FORGED = {"X-Remote-User": "kubernetes-admin", "X-Remote-Group": "system:masters"}
+
+
+def test_a_forged_user_without_the_front_proxy_s_certificate_is_nobody(
+    plane: AdapterPlane, hunt: Hunt
+) -> None:
+    adapter_path = f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag"
+
+    code, headers, body = hunt.adapter.ask(adapter_path, FORGED, None)
+
+    assert code == 403
+    assert 'User "system:anonymous" cannot list resource "kafka_consumer_lag"' in json.loads(body)["message"]
+    assert headers["content-type"] == "application/json"
+    assert "retry-after" not in headers
+
+
+def test_a_client_s_certificate_does_not_make_a_front_proxy(
+    plane: AdapterPlane, hunt: Hunt, control_plane: LoopbackControlPlane
+) -> None:
+    """The scheduler's certificate is from the cluster's CA: it is the scheduler, whatever it claims in headers."""
+    path = f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag"
+
+    code, _, body = hunt.adapter.ask(path, FORGED, certificate(control_plane, "scheduler"))
+
+    assert code == 403
+    assert 'User "system:kube-scheduler"' in json.loads(body)["message"]
+
+
+def test_the_front_proxy_itself_is_believed(
+    plane: AdapterPlane, hunt: Hunt, control_plane: LoopbackControlPlane
+) -> None:
+    path = f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag"
+    proxy = certificate(control_plane, "front-proxy-client")
+
+    assert hunt.adapter.ask(path, FORGED, proxy)[0] == 200
+    nobody = {"X-Remote-User": "nobody-special"}
+    assert hunt.adapter.ask(path, nobody, proxy)[0] == 403
+    assert hunt.adapter.ask(EXTERNAL, nobody, proxy)[0] == 200, "discovery is for every authenticated user"
+
+
+def test_a_service_account_asks_with_its_token(plane: AdapterPlane, hunt: Hunt) -> None:
+    token = plane.access.kubectl("create", "token", "default", f"--namespace={hunt.namespace}").strip()
+    path = f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag"
+
+    code, _, body = hunt.adapter.ask(path, {"Authorization": f"Bearer {token}"}, None)
+
+    assert code == 403
+    assert f'User "system:serviceaccount:{hunt.namespace}:default"' in json.loads(body)["message"]
+    assert hunt.adapter.ask(path, {"Authorization": "Bearer forged"}, None)[0] == 401
+
+
+def certificate(control_plane: LoopbackControlPlane, name: str) -> KeyPair:
+    """The files of one of the control plane's clients."""
+    folder = control_plane.kubeconfig.parent / "certificates"
+    return KeyPair(folder / f"{name}.crt", folder / f"{name}.key")
+
+
+# --- the process ---------------------------------------------------------------------------------------------
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(
+    plane: AdapterPlane, adapter: AdapterProcess
+) -> None:
+    before = adapter.served_certificate()
+
+    plane.issue_certificate()
+
+    wait_for(lambda: adapter.served_certificate() != before, "the renewed certificate", 20)
+    assert plane.access.raw(EXTERNAL)["resources"]
+
+
+def test_its_own_metrics_say_how_fresh_the_samples_are(
+    plane: AdapterPlane, hunt: Hunt, adapter: AdapterProcess
+) -> None:
+    _, text = adapter.health("/metrics")
+
+    assert 'eventengine_adapter_sample_reads_total{outcome="sampled"}' in text
+    assert f'eventengine_adapter_sample_age_seconds{{engine="hunt",namespace="{hunt.namespace}"}}' in text
+    assert 'metrics_apiserver_metric_freshness_seconds_count{group="external.metrics.k8s.io"}' in text
+    assert hunt.pods[0] not in text
+
+
+def test_it_logs_no_credentials_and_no_failures(adapter: AdapterProcess, plane: AdapterPlane) -> None:
+    log = adapter.log()
+
+    assert (plane.folder / "token").read_text() not in log
+    assert "Traceback" not in log
+
+
+def _seconds(stamp: str) -> float:
+    return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ")) - time.timezone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -117,120 +118,63 @@ def world() -> World:
     return World()
 
 
+SNAPSHOT = """
+{
+  "version": 1, "sampled_at": "2026-11-21T10:00:00Z", "sampled_at_seconds": 1795255200,
+  "a_field_of_the_future": true,
+  "identity": {
+    "engine": "hunt", "namespace": "default", "pod": "hunt-a", "incarnation": "c0ffee", "build": "0.1.0",
+    "started_at_seconds": 1795255100
+  },
+  "readiness": {"ready": true, "live": true, "reasons": []},
+  "buffer_pool": {"chunks": 16384, "chunk_bytes": 2048, "in_use": 10, "high_water": 99, "utilisation": 0.0006},
+  "rings": [
+    {"name": "ingest", "slots": 65536, "bound": 65536, "in_use": 0, "high_water": 0, "utilisation": 0.25},
+    {"name": "publish", "slots": 65536, "bound": 1024, "in_use": 0, "high_water": 0, "utilisation": 0.5}
+  ],
+  "arena": {"slots": 65536, "slot_bytes": 256, "in_use": 0, "utilisation": 0.0, "fragmentation": 0.0},
+  "sources": [
+    {
+      "name": "moves", "type": "kafka", "topic": "hunt-events", "group": "hunt", "partitions_total": 2,
+      "connected": true,
+      "partitions": [
+        {
+          "partition": 0, "state": "running", "assigned_at_seconds": 1795255150, "position": 10,
+          "last_stable_offset": 12, "lag_events": 2
+        },
+        {
+          "partition": 1, "state": "restoring", "assigned_at_seconds": 1795255199, "position": null,
+          "last_stable_offset": null, "lag_events": null
+        }
+      ]
+    },
+    {
+      "name": "direct", "type": "tcp", "topic": null, "group": null, "partitions_total": 0, "connected": true,
+      "partitions": []
+    }
+  ],
+  "allocator": {
+    "allocated_bytes": 1, "active_bytes": 2, "resident_bytes": 300, "retained_bytes": 0,
+    "core_thread_allocated_bytes": 0
+  },
+  "process": {
+    "rss_bytes": 1, "memory_limit_bytes": 900, "cpu_set": "1", "cpu_limit_millicores": 1000,
+    "pinning": "Required", "pinned": true, "exclusive": true, "core_thread_cpu": 1
+  },
+  "counters": {
+    "events_in": 0, "events_applied": 0, "outputs_committed": 0, "transactions_committed": 0,
+    "transactions_aborted": 0, "dead_letters": {}, "shed": {"telemetry": 40}, "errors": {}
+  },
+  "latency": {
+    "count": 0, "p50_nanoseconds": 0, "p99_nanoseconds": 0, "p999_nanoseconds": 0, "max_nanoseconds": 0,
+    "service_p99_nanoseconds": 1234567, "window_seconds": 10
+  }
+}
+"""
+
+
 @pytest.fixture
 def snapshot_document() -> dict[str, Any]:
     """A whole snapshot as an engine writes it, with a field that this version doesn't know."""
-    return {
-        "version": 1,
-        "sampled_at": "2026-11-21T10:00:00Z",
-        "sampled_at_seconds": NOW,
-        "a_field_of_the_future": True,
-        "identity": {
-            "engine": "hunt",
-            "namespace": "default",
-            "pod": "hunt-a",
-            "incarnation": "c0ffee",
-            "build": "0.1.0",
-            "started_at_seconds": NOW - 100,
-        },
-        "readiness": {"ready": True, "live": True, "reasons": []},
-        "buffer_pool": {
-            "chunks": 16384,
-            "chunk_bytes": 2048,
-            "in_use": 10,
-            "high_water": 99,
-            "utilisation": 0.0006,
-        },
-        "rings": [
-            {
-                "name": "ingest",
-                "slots": 65536,
-                "bound": 65536,
-                "in_use": 0,
-                "high_water": 0,
-                "utilisation": 0.25,
-            },
-            {
-                "name": "publish",
-                "slots": 65536,
-                "bound": 1024,
-                "in_use": 0,
-                "high_water": 0,
-                "utilisation": 0.5,
-            },
-        ],
-        "arena": {"slots": 65536, "slot_bytes": 256, "in_use": 0, "utilisation": 0.0, "fragmentation": 0.0},
-        "sources": [
-            {
-                "name": "moves",
-                "type": "kafka",
-                "topic": "hunt-events",
-                "group": "hunt",
-                "partitions_total": 2,
-                "connected": True,
-                "partitions": [
-                    {
-                        "partition": 0,
-                        "state": "running",
-                        "assigned_at_seconds": NOW - 50,
-                        "position": 10,
-                        "last_stable_offset": 12,
-                        "lag_events": 2,
-                    },
-                    {
-                        "partition": 1,
-                        "state": "restoring",
-                        "assigned_at_seconds": NOW - 1,
-                        "position": None,
-                        "last_stable_offset": None,
-                        "lag_events": None,
-                    },
-                ],
-            },
-            {
-                "name": "direct",
-                "type": "tcp",
-                "topic": None,
-                "group": None,
-                "partitions_total": 0,
-                "connected": True,
-                "partitions": [],
-            },
-        ],
-        "allocator": {
-            "allocated_bytes": 1,
-            "active_bytes": 2,
-            "resident_bytes": 300,
-            "retained_bytes": 0,
-            "core_thread_allocated_bytes": 0,
-        },
-        "process": {
-            "rss_bytes": 1,
-            "memory_limit_bytes": 900,
-            "cpu_set": "1",
-            "cpu_limit_millicores": 1000,
-            "pinning": "Required",
-            "pinned": True,
-            "exclusive": True,
-            "core_thread_cpu": 1,
-        },
-        "counters": {
-            "events_in": 0,
-            "events_applied": 0,
-            "outputs_committed": 0,
-            "transactions_committed": 0,
-            "transactions_aborted": 0,
-            "dead_letters": {},
-            "shed": {"telemetry": 40},
-            "errors": {},
-        },
-        "latency": {
-            "count": 0,
-            "p50_nanoseconds": 0,
-            "p99_nanoseconds": 0,
-            "p999_nanoseconds": 0,
-            "max_nanoseconds": 0,
-            "service_p99_nanoseconds": 1_234_567,
-            "window_seconds": 10,
-        },
-    }
+    document: dict[str, Any] = json.loads(SNAPSHOT)
+    return document
