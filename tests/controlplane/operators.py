@@ -20,8 +20,8 @@ from eventengine_harness.control_planes import LoopbackControlPlane, free_port
 from eventengine_harness.waiting import wait_for
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "eventengine"
-STOP_SECONDS_MAX = 20.0
-START_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 60.0
 
 
 class OperatorPlane:

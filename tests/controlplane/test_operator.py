@@ -23,7 +23,7 @@ LAG = {"name": "kafka_consumer_lag", "source": "External", "target": {"averageVa
 HPA = {"driver": "hpa", "minReplicas": 2, "maxReplicas": 5, "metrics": [LAG]}
 SHARED = {"cpus": "100m", "memory": "64Mi", "pinning": "Off"}
 CHILDREN = ("deployment/hunt", "service/hunt", "configmap/hunt-engine", "hpa/hunt")
-SECONDS = 20.0
+SECONDS = 30.0
 """Drift has to be gone within seconds; this allows for a busy machine."""
 
 Object = dict[str, Any]

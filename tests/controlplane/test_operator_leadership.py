@@ -15,7 +15,7 @@ from eventengine_harness.waiting import wait_for
 
 from .operators import OperatorPlane, OperatorProcess
 
-SECONDS = 20.0
+SECONDS = 30.0
 
 
 @dataclass

@@ -19,7 +19,7 @@ from eventengine_harness.waiting import wait_for
 
 from .operators import OperatorPlane, OperatorProcess
 
-SECONDS = 20.0
+SECONDS = 30.0
 CUSTOM = ("v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io")
 EXTERNAL = "v1beta1.external.metrics.k8s.io"
 
@@ -156,7 +156,7 @@ def test_drift_of_an_api_service_is_repaired(installation: Installation) -> None
 
 
 def test_rotation_never_leaves_a_certificate_without_its_ca(installation: Installation) -> None:
-    with installation.operator(authority_lifetime="24s", certificate_lifetime="12s") as operator:
+    with installation.operator(authority_lifetime="36s", certificate_lifetime="18s") as operator:
         operator.wait_leading()
         first = installation.until_secret("eventengine-adapter-ca")["tls.crt"]
         seen_bundles, seen_serving = set(), set()
@@ -174,7 +174,7 @@ def test_rotation_never_leaves_a_certificate_without_its_ca(installation: Instal
             certificate = x509.load_pem_x509_certificate(serving["tls.crt"])
             return authority != first and certificate.issuer == issuer
 
-        wait_for(is_rotated, "CA and certificate renewed", 60)
+        wait_for(is_rotated, "CA and certificate renewed", 90)
         assert any(bundle.count(b"BEGIN CERTIFICATE") == 2 for bundle in seen_bundles), "both CAs for a while"
         assert len(seen_serving) >= 2
 

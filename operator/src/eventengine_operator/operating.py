@@ -200,7 +200,7 @@ class Operator:
         settings = self._settings
         if settings.metrics_mode == "off":
             self._reconciler.metrics_apis = MetricsApis(METRICS_OFF, METRICS_OFF)
-            await asyncio.Event().wait()
+            await self._give_up_metrics_apis()
             return
         place = AdapterPlace(settings.namespace, settings.adapter_service, settings.adapter_service_port)
         policy = make_policy(place, settings.authority_lifetime, settings.certificate_lifetime)
@@ -217,6 +217,19 @@ class Operator:
                 _log.warning("metrics APIs: %s", error)
                 pause = min(pause, METRICS_RETRY_SECONDS)
             await _sleep_unless(self._metrics_wanted, pause)
+
+    async def _give_up_metrics_apis(self) -> None:
+        """Delete what an earlier mode made; needed once, as nothing makes it again."""
+        while True:
+            try:
+                deleted = await delete_api_services(self._api, self._settings.namespace)
+            except ApiError as error:
+                _log.warning("metrics APIs: %s", error)
+                await asyncio.sleep(METRICS_RETRY_SECONDS)
+                continue
+            if deleted:
+                _log.info("deleted %s: the metrics mode is off", ", ".join(deleted))
+            return
 
     async def _own_deployment(self) -> Object | None:
         """The reference that makes the Lease and the Secrets go with the operator's Deployment."""

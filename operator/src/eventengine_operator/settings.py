@@ -41,7 +41,7 @@ class Settings:
     listen_host: str = "0.0.0.0"  # noqa: S104 - a pod's probes come from outside
     listen_port: int = PORT_OPERATOR
     metrics_mode: MetricsMode = "auto"
-    """auto: both metrics APIs, external only where nobody has it. off: no certificates and no APIServices."""
+    """auto: both metrics APIs, external only where nobody has it. off: neither; ours are deleted."""
     adapter_service: str = ADAPTER_SERVICE
     adapter_service_port: int = 443
     workers: int = 4

@@ -111,10 +111,12 @@ class EngineReports:
         ) as response:
             if response.status != 200:
                 raise ValueError(f"HTTP {response.status}")
-            body = await response.content.read(BODY_BYTES_MAX)
-            if not response.content.at_eof():
-                raise ValueError(f"the answer is longer than {BODY_BYTES_MAX} bytes")
-            return body
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    raise ValueError(f"the answer is longer than {BODY_BYTES_MAX} bytes")
+            return bytes(body)
 
     @staticmethod
     def _failure(pod: Pod, error: str) -> EngineReport:

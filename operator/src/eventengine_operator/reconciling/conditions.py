@@ -147,10 +147,7 @@ def pod_troubles(
         if may_pass and age_seconds < STARTING_SECONDS_MAX and not with_starting:
             continue
         troubles.append(f"{pod.name}: {_why_not_ready(pod, reports.get(pod.uid))[:REASON_CHARACTERS_MAX]}")
-    if len(troubles) > PODS_NAMED_MAX:
-        more = len(troubles) - PODS_NAMED_MAX
-        troubles = [*troubles[:PODS_NAMED_MAX], f"and {more} more"]
-    return troubles
+    return _first(troubles)
 
 
 def _why_not_ready(pod: Pod, report: EngineReport | None) -> str:
@@ -198,20 +195,22 @@ def ready(
     return Verdict(kind, "False", reason, "; ".join([count, *troubles]))
 
 
-def pinning_satisfied(spec: EventEngineSpec | None, required: int, satisfied: int, reported: int) -> Verdict:
-    """Whether the pods own their cores, by their own account."""
+def pinning_satisfied(
+    spec: EventEngineSpec | None, required: int, satisfied: int, missing: list[str]
+) -> Verdict:
+    """Whether the pods own their cores, by their own account. `missing`: `pod: why` without a report."""
     kind = ConditionType.PINNING_SATISFIED
     if spec is None:
         return Verdict(kind, "Unknown", "SpecInvalid", "the spec is invalid")
     if spec.pod.pinning == "Off":
         return Verdict(kind, "True", "NotRequested", "pinning is Off")
+    if not required:
+        return Verdict(kind, "Unknown", "NoPods", "there are no pods")
     count = f"{satisfied} of {required} pods own their cores"
     if satisfied == required:
         return Verdict(kind, "True", "CoresOwned", count)
-    if reported < required:
-        return Verdict(
-            kind, "Unknown", "AwaitingReports", f"{count}; {required - reported} have yet to report"
-        )
+    if missing:
+        return Verdict(kind, "Unknown", "AwaitingReports", "; ".join([count, *_first(missing)]))
     message = f"{count}; the node needs the static CPU manager policy and free cores"
     return Verdict(kind, "False", "CoresShared", message)
 
@@ -231,7 +230,7 @@ def metrics_available(spec: EventEngineSpec | None, apis: MetricsApis) -> Verdic
     for state in ("Foreign", "Absent", "Unavailable"):
         faulty = [api for api in known if api.state == state]
         if faulty:
-            message = "; ".join(f"{api.name}: {api.detail}" for api in faulty)
+            message = "; ".join(dict.fromkeys(f"{api.name}: {api.detail}" for api in faulty))
             return Verdict(kind, "False", state, message)
     return Verdict(kind, "True", "Available", f"{_listed(api.name for api in known)} answer")
 
@@ -257,6 +256,12 @@ def autoscaling_active(spec: EventEngineSpec | None, plan: Plan, observed: Obser
         return Verdict(kind, "Unknown", "NotReported", "the HorizontalPodAutoscaler has yet to report")
     reason = text_at(condition, "reason") or "NotReported"
     return Verdict(kind, "True" if status == "True" else "False", reason, text_at(condition, "message"))
+
+
+def _first(sentences: list[str]) -> list[str]:
+    """The first few, and how many more there are."""
+    more = len(sentences) - PODS_NAMED_MAX
+    return [*sentences[:PODS_NAMED_MAX], *([f"and {more} more"] if more > 0 else [])]
 
 
 def _listed(names: Iterable[str]) -> str:

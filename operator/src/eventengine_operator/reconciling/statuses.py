@@ -36,14 +36,14 @@ def make_status(
     reports = dict(observed.reports)
     grave = conditions.pod_troubles(observed.pods, reports, now, with_starting=False)
     all_troubles = conditions.pod_troubles(observed.pods, reports, now, with_starting=True)
-    pinning, reported = _pinning(engine, observed)
+    pinning, missing = _pinning(engine, observed)
     verdicts = [
         conditions.spec_valid(engine),
         conditions.paused(engine),
         conditions.progressing(rollout, blocked),
         conditions.degraded(rollout, blocked, is_valid, grave),
         conditions.ready(rollout, blocked, is_valid, desired, all_troubles),
-        conditions.pinning_satisfied(engine.spec, pinning["required"], pinning["satisfied"], reported),
+        conditions.pinning_satisfied(engine.spec, pinning["required"], pinning["satisfied"], missing),
         conditions.metrics_available(engine.spec, observed.metrics_apis),
         conditions.autoscaling_active(engine.spec, plan, observed, engine.name),
     ]
@@ -60,19 +60,23 @@ def make_status(
     }
 
 
-def _pinning(engine: Engine, observed: Observed) -> tuple[dict[str, Any], int]:
-    """status.pinning, and how many of the pods that should own cores have reported."""
+def _pinning(engine: Engine, observed: Observed) -> tuple[dict[str, Any], list[str]]:
+    """status.pinning, and `pod: why` of every pod that should own cores and gave no report."""
     if engine.spec is None or engine.spec.pod.pinning == "Off":
-        return {"required": 0, "satisfied": 0, "pods": []}, 0
+        return {"required": 0, "satisfied": 0, "pods": []}, []
     pods = [pod for pod in observed.pods if not pod.is_leaving]
-    entries, satisfied = [], 0
+    entries: list[dict[str, Any]] = []
+    missing: list[str] = []
+    satisfied = 0
     for pod in pods:
         report = observed.reports.get(pod.uid)
         if report is None or report.error or report.container_id != pod.container_id:
+            is_current = report is not None and report.container_id == pod.container_id
+            missing.append(f"{pod.name}: {report.error if report and is_current else 'no report yet'}")
             continue
         entries.append({"name": pod.name, "cpuSet": report.cpu_set, "exclusive": report.is_exclusive})
         satisfied += report.is_exclusive and report.is_pinned
-    return {"required": len(pods), "satisfied": satisfied, "pods": entries}, len(entries)
+    return {"required": len(pods), "satisfied": satisfied, "pods": entries}, missing
 
 
 def _summary(verdicts: list[Verdict]) -> str:

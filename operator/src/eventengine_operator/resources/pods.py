@@ -102,7 +102,8 @@ def _trouble_of(source: Object) -> str:
         reason = text_at(source, "status", "reason") or "Failed"
         return _joined(reason, text_at(source, "status", "message"))
     scheduled = condition_of(source, "PodScheduled")
-    if scheduled.get("status") == "False" and scheduled.get("reason") == UNSCHEDULABLE:
+    runs = bool(_running_container_id(source))
+    if not runs and scheduled.get("status") == "False" and scheduled.get("reason") == UNSCHEDULABLE:
         return _joined(UNSCHEDULABLE, text_at(scheduled, "message"))
     for status in list_at(source, "status", "containerStatuses"):
         reason = text_at(status, "state", "waiting", "reason")
