@@ -9,8 +9,9 @@ import argparse
 import sys
 import time
 
-from .local_stage import local_stage
-from .stages import StageError, current_stage
+from eventengine_harness.exceptions import HarnessError
+
+from .stages import StageError, current_stage, local_stage
 from .story import Story
 
 
@@ -43,7 +44,7 @@ def main() -> int:
             finally:
                 if options.cluster == "current":
                     story.remove()
-    except StageError as error:
+    except (StageError, HarnessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     except TimeoutError as error:

@@ -30,9 +30,9 @@ PODS_READ_AT_ONCE: Final = 5
 class KubernetesReader:
     """GETs through the API server with the rights of a kubeconfig."""
 
-    def __init__(self, kubeconfig: Path | None) -> None:
+    def __init__(self, kubeconfig: Path) -> None:
         make_client: Any = config.new_client_from_config
-        self._client = make_client(config_file=str(kubeconfig) if kubeconfig else None)
+        self._client = make_client(config_file=str(kubeconfig))
         self._client.configuration.retries = False
 
     def get(self, path: str, **query: str) -> Any | None:

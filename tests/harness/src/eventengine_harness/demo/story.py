@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from eventengine_contract.quantities import parse_quantity_millis
 
 from . import jobs
 from .observing import EngineObserver, KubernetesReader, wait_for
@@ -28,6 +30,8 @@ SYSTEM_NAMESPACE: Final = "eventengine-system"
 RELEASE: Final = "eventengine"
 
 STORY_SECONDS_MAX: Final = 350
+ARTICLE_TARGET_EVENTS: Final = 500
+ARTICLE_REPLICAS_MIN: Final = 3
 PARTITIONS: Final = 64
 PINNED_EVENTS: Final = 20_000
 CALIBRATION_EVENTS: Final = 1_800
@@ -37,8 +41,19 @@ FIRST_PRODUCER_OF_THE_BURST: Final = 1000
 BURST_AFTER_SECONDS: Final = 5
 BURST_SECONDS: Final = 60
 TRICKLE_AFTER_BURST_SECONDS: Final = 70
+KUBECTL_SECONDS_MAX: Final = 120
 LOOK_EVERY_SECONDS: Final = 2.0
 AUDIT_RESERVE_SECONDS: Final = 40
+
+
+@dataclass(frozen=True)
+class ArticleOutcome:
+    """What the article's HorizontalPodAutoscaler did."""
+
+    scaling_active: bool
+    replicas_at_start: int
+    replicas_desired: int
+    lag_per_pod_seen: int
 
 
 class Story:
@@ -47,7 +62,7 @@ class Story:
     def __init__(self, stage: Stage, say: Callable[[str], None]) -> None:
         self._stage = stage
         self._say = say
-        self._reader = KubernetesReader(stage.kubeconfig)
+        self._reader = KubernetesReader(stage.access.kubeconfig)
         self._started = time.monotonic()
 
     def tell(self) -> Summary:
@@ -76,7 +91,7 @@ class Story:
         arguments += ["--create-namespace", "--wait", "--timeout", "120s"]
         for setting in settings:
             arguments += ["--set", setting]
-        self._stage.helm(arguments)
+        self._stage.access.helm(*arguments)
         self._kubectl(["create", "namespace", NAMESPACE], in_namespace=False)
         for name in ("v1beta1.external.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"):
             self._kubectl(
@@ -88,7 +103,7 @@ class Story:
     def remove(self) -> None:
         """Take away what the demo made."""
         self._kubectl(["delete", "namespace", NAMESPACE, "--wait=true", "--timeout=90s"], in_namespace=False)
-        self._stage.helm(["uninstall", RELEASE, "--namespace", SYSTEM_NAMESPACE, "--wait"])
+        self._stage.access.helm("uninstall", RELEASE, "--namespace", SYSTEM_NAMESPACE, "--wait")
 
     # --- an engine with a core of its own -------------------------------------------------
 
@@ -240,6 +255,65 @@ class Story:
             time.sleep(max(0.0, LOOK_EVERY_SECONDS - (time.monotonic() - look_started)))
         return observations, burst_at
 
+    # --- an autoscaler of the user's own ---------------------------------------------------
+
+    def show_article_autoscaler(self, scale_down_seconds: float = 0.0) -> ArticleOutcome:
+        """Apply event-engine.yaml and hpa.yaml, bring more lag than the HPA tolerates, and watch it act.
+
+        With `scale_down_seconds` the wait goes on, at most so long, until its slow scale-down brings the
+        Deployment back to minReplicas.
+        """
+        self._say("\nkubectl apply -f examples/treasure-hunt/hpa.yaml: the article's autoscaler, unchanged")
+        self._apply_example("event-engine.yaml")
+        self._wait_ready("event-engine", 1)
+        at_start = self._replicas("event-engine")
+        load = self._start_load(
+            "load-article",
+            "event-engine-events",
+            ["--rate", "2000", "--duration", "75s", "--first-producer", "0"],
+        )
+        self._stage.access.apply(EXAMPLES / "hpa.yaml", namespace=NAMESPACE)
+        seen = 0
+
+        def condition() -> bool:
+            nonlocal seen
+            hpa = self._reader.get(
+                f"/apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers/event-engine-hpa"
+            )
+            status = (hpa or {}).get("status", {})
+            for metric in status.get("currentMetrics") or []:
+                average = metric.get("pods", {}).get("current", {}).get("averageValue", "0")
+                seen = max(seen, parse_quantity_millis(average) // 1000)
+            conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
+            return conditions.get("ScalingActive") == "True" and seen > ARTICLE_TARGET_EVENTS
+
+        wait_for(condition, "the article's HPA to see the lag", 60, self._say)
+        wait_for(
+            lambda: self._replicas("event-engine") >= ARTICLE_REPLICAS_MIN + 1,
+            "it to scale up",
+            150,
+            self._say,
+        )
+        reached = self._replicas("event-engine")
+        self._finish_load(load)
+        if scale_down_seconds:
+            wait_for(
+                lambda: self._replicas("event-engine") <= ARTICLE_REPLICAS_MIN,
+                "it to scale down again",
+                scale_down_seconds,
+                self._say,
+            )
+        self._kubectl(
+            ["delete", "hpa/event-engine-hpa", "eventengine/event-engine", "--wait=true", "--timeout=60s"]
+        )
+        return ArticleOutcome(
+            scaling_active=True, replicas_at_start=at_start, replicas_desired=reached, lag_per_pod_seen=seen
+        )
+
+    def _replicas(self, deployment: str) -> int:
+        found = self._reader.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{deployment}") or {}
+        return int(found.get("spec", {}).get("replicas", 0))
+
     # --- load, audit, kubectl ---------------------------------------------------------------
 
     def _start_load(self, name: str, topic: str, arguments: list[str]) -> str:
@@ -301,11 +375,11 @@ class Story:
         self._apply(document)
 
     def _apply(self, document: dict[str, Any]) -> None:
-        self._stage.kubectl(["apply", "--namespace", NAMESPACE, "-f", "-"], json.dumps(document))
+        self._stage.access.apply(document, namespace=NAMESPACE)
 
     def _kubectl(self, arguments: list[str], *, in_namespace: bool = True) -> str:
         scope = ["--namespace", NAMESPACE] if in_namespace else []
-        return self._stage.kubectl([*scope, *arguments])
+        return self._stage.access.kubectl(*scope, *arguments, timeout_seconds=KUBECTL_SECONDS_MAX)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started
