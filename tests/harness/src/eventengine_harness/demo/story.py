@@ -270,7 +270,7 @@ class Story:
         load = self._start_load(
             "load-article",
             "event-engine-events",
-            ["--rate", "2000", "--duration", "75s", "--first-producer", "0"],
+            ["--rate", "1000", "--duration", "90s", "--first-producer", "0"],
         )
         self._stage.access.apply(EXAMPLES / "hpa.yaml", namespace=NAMESPACE)
         seen = 0
