@@ -40,6 +40,10 @@ setup: environment native ## install everything the other targets need from Pyth
 test: setup ## run the tests of all tiers (TIER=unit|controlplane|kafka|cluster for one)
 	@$(PYTHON) tools/tiers.py $(if $(TIER),--tier $(TIER))
 
+.PHONY: demo
+demo: setup ## the main job on a real Kubernetes and a real Kafka (CLUSTER=current uses your kubeconfig's)
+	@$(PYTHON) -m eventengine_harness.demo --cluster $(CLUSTER)
+
 .PHONY: verify
 verify: setup ## check format, lint, types, imports, generated files, lock files
 	@$(PYTHON) tools/verify.py

@@ -5,7 +5,10 @@ everything the build reads (sources, lock file, toolchain, profile), so that a
 stale module can't be used by mistake and a fresh clone reuses a former build.
 Entries are made in a temporary folder and renamed, never written in place.
 
-Usage: python tools/native.py [--profile release|dev] [--print-key]
+Cargo's own intermediate results lie in the same cache, shared by all checkouts: the dependencies, librdkafka
+above all, are compiled once per lock file and compiler.
+
+Usage: python tools/native.py [--profile release|dev] [--print-entry]
 """
 
 from __future__ import annotations
@@ -42,6 +45,15 @@ CACHE_ENTRIES_MAX = 6
 def user_cache() -> Path:
     """The folder that outlives clones: `$XDG_CACHE_HOME/eventengine` or `~/.cache/eventengine`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eventengine"
+
+
+def cargo_environment() -> dict[str, str]:
+    """The environment for every cargo command: a target folder that all checkouts share."""
+    compiler = subprocess.run(
+        ["rustc", "--version"], check=True, capture_output=True, text=True, cwd=ROOT
+    ).stdout
+    key = hashlib.sha256((ENGINE / "Cargo.lock").read_bytes() + compiler.encode()).hexdigest()[:16]
+    return {**os.environ, "CARGO_TARGET_DIR": str(user_cache() / "cargo" / key)}
 
 
 def inputs() -> list[Path]:
@@ -107,7 +119,7 @@ def install_system_packages() -> None:
 def build(profile: str, destination: Path) -> None:
     """Compile the module with maturin and put the shared library into `destination`."""
     install_system_packages()
-    environment = {**os.environ, "EVENTENGINE_SOURCE_HASH": source_hash()}
+    environment = {**cargo_environment(), "EVENTENGINE_SOURCE_HASH": source_hash()}
     started = time.monotonic()
     print(f"native: building the {profile} module (a few minutes the first time)", flush=True)
     with tempfile.TemporaryDirectory() as scratch:

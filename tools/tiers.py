@@ -18,7 +18,9 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
+
+from native import cargo_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = ("unit", "controlplane", "kafka", "cluster")
@@ -41,7 +43,9 @@ def run_rust_tests() -> tuple[int, int]:
     """Run the native crates' own tests, which belong to the unit tier; returns (passed, failed)."""
     packages = ("--package", "eventengine-core", "--package", "eventengine-io")
     command = ["cargo", "test", "--locked", *packages, "--quiet"]
-    process = subprocess.run(command, check=False, cwd=ROOT / "engine", capture_output=True, text=True)
+    process = subprocess.run(
+        command, check=False, cwd=ROOT / "engine", capture_output=True, text=True, env=cargo_environment()
+    )
     sys.stdout.write(process.stdout[-6000:])
     passed = failed = 0
     for line in process.stdout.splitlines():
@@ -68,7 +72,7 @@ def run_tier(tier: str, junit_folder: Path, arguments: list[str]) -> Outcome:
     command = [sys.executable, "-m", "pytest", f"tests/{tier}", f"--junitxml={report}", *arguments]
     status = subprocess.run(command, check=False, cwd=ROOT).returncode
     if report.exists():
-        suite = ElementTree.parse(report).getroot().find("testsuite")  # noqa: S314 - our own file
+        suite = ET.parse(report).getroot().find("testsuite")  # noqa: S314 - our own file
         if suite is not None:
             count = {name: int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")}
             failed += count["failures"] + count["errors"]
@@ -95,9 +99,8 @@ def main() -> int:
         if outcome.absent_because:
             print(f"{outcome.tier:<12}  did not run: {outcome.absent_because}")
             continue
-        print(
-            f"{outcome.tier:<12}  {outcome.passed:>6}  {outcome.failed:>6}  {outcome.skipped:>7}  {outcome.seconds:>7.0f}"
-        )
+        counts = f"{outcome.passed:>6}  {outcome.failed:>6}  {outcome.skipped:>7}"
+        print(f"{outcome.tier:<12}  {counts}  {outcome.seconds:>7.0f}")
     absent = [
         outcome.tier for outcome in outcomes if outcome.absent_because or not outcome.passed + outcome.failed
     ]

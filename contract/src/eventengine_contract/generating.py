@@ -68,7 +68,8 @@ def engine_schema() -> str:
 def metrics_page() -> str:
     """The table of metrics in the Kubernetes APIs."""
     rows = [
-        f"| `{metric.name}` | {metric.unit} | {metric.aggregation.value} | {metric.age_seconds_max} s | {metric.description} |"
+        f"| `{metric.name}` | {metric.unit} | {metric.aggregation.value} | {metric.age_seconds_max} s "
+        f"| {metric.description} |"
         for metric in METRICS.values()
     ]
     head = ["| metric | unit | external answer | maximum age | meaning |", "|---|---|---|---|---|"]

@@ -44,14 +44,14 @@ class StageError(RuntimeError):
 def local_stage(say: Callable[[str], None]) -> Iterator[Stage]:
     """A cluster and a Kafka on this machine, made for the demo and removed after it."""
     say("Setting the stage: images, Kubernetes, Kafka (the first time builds them; up to half an hour)")
-    archives = images.build_all()
+    archives = {part: images.image(part) for part in images.PARTS}
     with Cluster(kafka=True) as cluster:
         for archive in archives.values():
             cluster.node.import_image(archive)
         yield Stage(
             access=cluster.access,
             kafka_address=cluster.broker.bootstrap_servers,
-            images=Images(**{part: images.reference(part) for part in archives}),
+            images=Images(**{part: images.reference(part, images.default_tag()) for part in archives}),
         )
 
 
@@ -74,7 +74,7 @@ def current_stage() -> Iterator[Stage]:
     if not kubeconfig.exists():
         raise StageError(f"CLUSTER=current needs a kubeconfig: {kubeconfig} does not exist; set KUBECONFIG")
     registry = os.environ.get("IMAGE_REGISTRY", "").rstrip("/")
-    tag = os.environ.get("IMAGE_TAG") or images.VERSION
+    tag = os.environ.get("IMAGE_TAG") or images.default_tag()
     prefix = f"{registry}/" if registry else ""
     access = KubernetesAccess(kubeconfig, builds.kubernetes() / "kubectl")
     try:
