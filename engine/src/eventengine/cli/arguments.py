@@ -64,11 +64,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_result(path: Path, content: bytes) -> None:
-    """Write a file as a whole or not at all.
+    """Write JSON to a file as a whole or not at all; `-` is one line of standard output.
 
     Raises:
         UsageError: the file can't be written.
     """
+    if str(path) == "-":
+        print(json.dumps(json.loads(content)), flush=True)
+        return
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as scratch:
             scratch.write(content)

@@ -93,7 +93,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="DURATION",
         help="go on reading while something is missing, at most so long (default 0s)",
     )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write the report as JSON (- for standard output)"
+    )
     parser.set_defaults(execute=execute)
 
 

@@ -70,7 +70,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_target(parser.add_argument_group("target"))
     _add_schedule(parser.add_argument_group("schedule"))
     _add_content(parser.add_argument_group("events"))
-    parser.add_argument("--result", type=Path, metavar="FILE", help="write the result as JSON, for the audit")
+    parser.add_argument(
+        "--result",
+        type=Path,
+        metavar="FILE",
+        help="write the result as JSON, for the audit (- for standard output)",
+    )
     parser.add_argument("--quiet", action="store_true", help="show no line a second")
     parser.set_defaults(execute=execute)
 
