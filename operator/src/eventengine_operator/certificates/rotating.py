@@ -117,14 +117,16 @@ def _fault_of_serving(
     certificate, issuer = _load(serving.certificate), _load(authority.certificate)
     if names_in(certificate) != frozenset(policy.names):
         return "it is for other names"
+    if previous is not None and was_issued_by(certificate, _load(previous)):
+        if certificate.not_valid_after_utc <= now:
+            return "the present one has expired"
+        # However old it is: the new CA may not sign before everybody trusts it.
+        return "the CA was renewed" if now - _issued_at(issuer) >= policy.settle else ""
+    if not was_issued_by(certificate, issuer):
+        return "it was issued by an unknown CA"
     if _is_due(certificate, now):
         return f"the present one ends at {certificate.not_valid_after_utc.isoformat()}"
-    if was_issued_by(certificate, issuer):
-        return ""
-    if previous is None or not was_issued_by(certificate, _load(previous)):
-        return "it was issued by an unknown CA"
-    has_settled = now - _issued_at(issuer) >= policy.settle
-    return "the CA was renewed" if has_settled else ""
+    return ""
 
 
 def _is_due(certificate: x509.Certificate, now: datetime) -> bool:

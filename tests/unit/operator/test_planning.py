@@ -1,0 +1,219 @@
+"""What is written for which state of the cluster, and what never is."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from eventengine_operator.manifests.children import desired_children
+from eventengine_operator.reconciling.actions import Apply, Delete, KeepReplicas, SetReplicas
+from eventengine_operator.reconciling.comparing import differs
+from eventengine_operator.reconciling.observations import Observed
+from eventengine_operator.reconciling.planning import Plan, make_plan
+from eventengine_operator.resources.engines import Engine, read_engine
+from eventengine_operator.resources.objects import Object, reference_of
+
+from .samples import DEFAULT_IMAGE, HPA, engine, engine_object, live
+
+OURS = {"manager": "eventengine-operator", "operation": "Apply"}
+OWNS_REPLICAS = {"fieldsV1": {"f:spec": {"f:replicas": {}}}}
+
+
+def cluster(of: Engine, replicas: int | None = 1, *, scaled: bool = False) -> dict[str, Object]:
+    """The cluster after a complete reconcile, by kind."""
+    assert of.spec is not None
+    manifests = desired_children(of, of.spec, DEFAULT_IMAGE, replicas, scaled)
+    return {item["kind"]: live(copy.deepcopy(item)) for item in manifests}
+
+
+def plan(of: Engine, objects: dict[str, Object] | None = None, *autoscalers: Object) -> Plan:
+    assert of.spec is not None, of.faults
+    children = {reference_of(item): item for item in (objects or {}).values()}
+    ours = [item for item in children.values() if item["kind"] == "HorizontalPodAutoscaler"]
+    return make_plan(of, of.spec, Observed(children, (*ours, *autoscalers)), DEFAULT_IMAGE)
+
+
+def applied(result: Plan) -> dict[str, Object]:
+    return {
+        action.manifest["kind"]: action.manifest for action in result.actions if isinstance(action, Apply)
+    }
+
+
+def foreign_autoscaler(kind: str, api_version: str) -> Object:
+    return {
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "mine", "namespace": "default"},
+        "spec": {"scaleTargetRef": {"apiVersion": api_version, "kind": kind, "name": "hunt"}},
+    }
+
+
+ON_DEPLOYMENT = foreign_autoscaler("Deployment", "apps/v1")
+ON_ENGINE = foreign_autoscaler("EventEngine", "eventengine.dev/v1alpha1")
+
+
+def test_new_engine_gets_configuration_before_pods() -> None:
+    kinds = [action.manifest["kind"] for action in plan(engine()).actions if isinstance(action, Apply)]
+    assert kinds == ["ConfigMap", "Service", "Deployment"]
+
+
+def test_nothing_is_written_when_nothing_differs() -> None:
+    assert plan(engine(replicas=1), cluster(engine(replicas=1))).actions == ()
+
+
+def test_defaults_and_foreign_fields_of_the_api_server_are_no_difference() -> None:
+    objects = cluster(engine(replicas=1))
+    deployment = objects["Deployment"]
+    deployment["spec"]["minReadySeconds"] = 0
+    deployment["spec"]["template"]["spec"]["restartPolicy"] = "Always"
+    deployment["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "IfNotPresent"
+    deployment["spec"]["template"]["spec"]["containers"].append({"name": "injected"})
+    deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "3"
+    assert plan(engine(replicas=1), objects).actions == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("Deployment", ("spec", "replicas"), 9),
+        ("Deployment", ("spec", "template", "spec", "automountServiceAccountToken"), True),
+        ("ConfigMap", ("data", "engine.yaml"), "sources: []"),
+        ("Service", ("spec", "ports"), []),
+        ("Service", ("metadata", "labels"), {}),
+        (
+            "Service",
+            ("metadata", "annotations"),
+            {"eventengine.dev/spec-hash": "of a manifest with more fields"},
+        ),
+    ],
+)
+def test_drift_is_applied_over(kind: str, path: tuple[str, ...], value: Any) -> None:
+    objects = cluster(engine(replicas=1))
+    target = objects[kind] = copy.deepcopy(objects[kind])
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    assert list(applied(plan(engine(replicas=1), objects))) == [kind]
+
+
+def test_true_is_not_one() -> None:
+    assert differs({"a": True}, {"a": 1})
+
+
+def test_autoscaler_that_is_no_longer_declared_is_deleted_as_it_was_seen() -> None:
+    before = cluster(engine(replicas=2, autoscaling=HPA), 2, scaled=True)
+    (deletion,) = [item for item in plan(engine(replicas=2), before).actions if isinstance(item, Delete)]
+    assert (deletion.reference.kind, deletion.uid, deletion.resource_version) == (
+        "HorizontalPodAutoscaler",
+        "uid-of-HorizontalPodAutoscaler",
+        "7",
+    )
+
+
+def test_paused_engine_is_not_written() -> None:
+    source = engine_object()
+    source["metadata"]["annotations"] = {"eventengine.dev/paused": "true"}
+    assert plan(read_engine(source)).actions == ()
+
+
+def test_object_of_another_on_our_name_stops_everything() -> None:
+    theirs = {"kind": "ConfigMap", "metadata": {"name": "hunt-engine", "uid": "x"}, "data": {}}
+    result = plan(engine(), {"ConfigMap": theirs})
+    assert result.actions == ()
+    assert result.conflicts == ("ConfigMap hunt-engine",)
+
+
+def test_orphan_with_our_labels_is_adopted() -> None:
+    objects = cluster(engine(replicas=1))
+    objects["Service"]["metadata"].pop("ownerReferences")
+    result = plan(engine(replicas=1), objects)
+    assert list(applied(result)) == ["Service"]
+    assert result.conflicts == ()
+
+
+def test_objects_of_a_deleted_predecessor_are_waited_for() -> None:
+    objects = cluster(engine(replicas=1))
+    for item in objects.values():
+        item["metadata"]["ownerReferences"] = [item["metadata"]["ownerReferences"][0] | {"uid": "before"}]
+    result = plan(engine(replicas=1), objects)
+    assert result.actions == ()
+    assert result.awaits_deletion_of == ("ConfigMap hunt-engine", "Deployment hunt", "Service hunt")
+
+
+class TestReplicas:
+    """One owner at a time."""
+
+    def test_given_number_is_copied(self) -> None:
+        assert applied(plan(engine(replicas=3)))["Deployment"]["spec"]["replicas"] == 3
+
+    def test_zero_is_a_number(self) -> None:
+        assert applied(plan(engine(replicas=0)))["Deployment"]["spec"]["replicas"] == 0
+
+    def test_left_out_with_driver_none_is_left_out(self) -> None:
+        assert "replicas" not in applied(plan(engine()))["Deployment"]["spec"]
+
+    @pytest.mark.parametrize(("present", "first"), [(None, 2), (1, 2), (4, 4), (9, 5), (0, 2)])
+    def test_autoscaler_starts_from_the_live_value_within_bounds(
+        self, present: int | None, first: int
+    ) -> None:
+        declared = engine(autoscaling=HPA | {"minReplicas": 2})
+        objects = cluster(declared, present) if present is not None else None
+        result = plan(declared, objects)
+        assert SetReplicas(first, "100") in result.actions
+        if present is None or present != first:
+            assert applied(result)["Deployment"]["spec"]["replicas"] == first
+
+    def test_what_the_autoscaler_wrote_is_not_written_back(self) -> None:
+        result = plan(engine(replicas=4, autoscaling=HPA))
+        assert not [item for item in result.actions if isinstance(item, SetReplicas)]
+
+    def test_last_owner_hands_over_before_it_lets_go(self) -> None:
+        objects = cluster(engine(replicas=4), 4)
+        objects["Deployment"]["metadata"]["managedFields"] = [OURS | OWNS_REPLICAS]
+        keep, apply = plan(engine(), objects).actions
+        assert keep == KeepReplicas("hunt", "uid-of-Deployment", "7", 4)
+        assert isinstance(apply, Apply)
+        assert "replicas" not in apply.manifest["spec"]
+
+    @pytest.mark.parametrize(
+        "owners",
+        [
+            [],
+            [{"manager": "kube-controller-manager", "operation": "Update"} | OWNS_REPLICAS],
+            [
+                OURS | OWNS_REPLICAS,
+                {"manager": "eventengine-operator-replicas", "operation": "Apply"} | OWNS_REPLICAS,
+            ],
+            [OURS | {"fieldsV1": {"f:spec": {"f:template": {}}}}],
+        ],
+    )
+    def test_no_keeper_is_needed_where_somebody_else_owns_them(self, owners: list[Object]) -> None:
+        objects = cluster(engine(replicas=4), 4)
+        objects["Deployment"]["metadata"]["managedFields"] = owners
+        assert not [item for item in plan(engine(), objects).actions if isinstance(item, KeepReplicas)]
+
+    def test_foreign_autoscaler_on_the_deployment_gets_the_replicas_and_ours_goes_first(self) -> None:
+        declared = engine(replicas=2, autoscaling=HPA)
+        objects = cluster(declared, 2, scaled=True)
+        objects["Deployment"]["metadata"]["managedFields"] = [OURS | OWNS_REPLICAS]
+        result = plan(declared, objects, ON_DEPLOYMENT)
+        assert [type(item) for item in result.actions] == [KeepReplicas, Delete, Apply]
+        assert "replicas" not in applied(result)["Deployment"]["spec"]
+
+    def test_foreign_autoscaler_on_the_engine_replaces_ours_and_keeps_the_path(self) -> None:
+        declared = engine(replicas=2, autoscaling=HPA)
+        result = plan(declared, cluster(declared, 2, scaled=True), ON_ENGINE)
+        assert [type(item) for item in result.actions] == [Delete]
+        assert result.replicas == 2
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            foreign_autoscaler("Deployment", "example.dev/v1"),
+            foreign_autoscaler("StatefulSet", "apps/v1"),
+            ON_DEPLOYMENT | {"metadata": {"name": "mine", "deletionTimestamp": "2026-11-21T10:00:00Z"}},
+        ],
+    )
+    def test_autoscalers_of_other_things_or_on_their_way_out_do_not_count(self, other: Object) -> None:
+        declared = engine(replicas=2, autoscaling=HPA)
+        assert plan(declared, cluster(declared, 2, scaled=True), other).actions == ()
