@@ -44,6 +44,8 @@ GROUP_VERSIONS = (
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 30.0
 SAMPLES_KEPT = 10
+GROWING = -1
+"""A lag that is another one each second, and the same for all who read that second."""
 
 
 SNAPSHOT = """
@@ -112,7 +114,9 @@ class EngineState:
                 "last_stable_offset": lag,
                 "lag_events": lag,
             }
-            for number, lag in self.partitions.items()
+            for number, lag in (
+                (number, second % 1000 if lag == GROWING else lag) for number, lag in self.partitions.items()
+            )
         ]
         return document
 
@@ -189,14 +193,15 @@ class AdapterPlane:
         self.issue_certificate()
         self._register()
 
-    def issue_certificate(self) -> KeyPair:
+    def issue_certificate(self, folder: Path | None = None) -> KeyPair:
         """Put a fresh certificate where the adapter looks for it."""
+        folder = folder or self.certificates
         host = f"{SERVICE}.{NAMESPACE}.svc"
         pair = self.authority.issue(
             self.folder, f"serving-{time.monotonic_ns()}", common_name=host, hosts=[host]
         )
-        (self.certificates / "tls.key").write_bytes(pair.key.read_bytes())
-        (self.certificates / "tls.crt").write_bytes(pair.certificate.read_bytes())
+        (folder / "tls.key").write_bytes(pair.key.read_bytes())
+        (folder / "tls.crt").write_bytes(pair.certificate.read_bytes())
         return pair
 
     def _register(self) -> None:
@@ -323,16 +328,25 @@ def deployment(name: str, namespace: str, replicas: int, owners: list[dict[str, 
 class AdapterProcess:
     """One running adapter; use it in a `with`."""
 
-    def __init__(self, plane: AdapterPlane, log: Path, drain_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        plane: AdapterPlane,
+        log: Path,
+        *,
+        port: int | None = None,
+        certificates: Path | None = None,
+        drain_seconds: float = 1.0,
+    ) -> None:
         self._plane = plane
         self._log = log
+        self.port = port or plane.port
         self.telemetry_port = free_port()
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("EVENTENGINE_")},
             "EVENTENGINE_ADAPTER_KUBECONFIG": str(plane.kubeconfig()),
-            "EVENTENGINE_ADAPTER_LISTEN": f"127.0.0.1:{plane.port}",
+            "EVENTENGINE_ADAPTER_LISTEN": f"127.0.0.1:{self.port}",
             "EVENTENGINE_ADAPTER_TELEMETRY_LISTEN": f"127.0.0.1:{self.telemetry_port}",
-            "EVENTENGINE_ADAPTER_CERTIFICATE_FOLDER": str(plane.certificates),
+            "EVENTENGINE_ADAPTER_CERTIFICATE_FOLDER": str(certificates or plane.certificates),
             "EVENTENGINE_ADAPTER_SNAPSHOT_PORT": str(plane.snapshot_port),
             "EVENTENGINE_ADAPTER_DRAIN_SECONDS": str(drain_seconds),
             # What Kubernetes sets for a Service called eventengine-adapter must not disturb it.
@@ -362,13 +376,16 @@ class AdapterProcess:
             self._process.wait()
 
     def wait_ready(self) -> None:
-        """Wait until it says that it is ready and the API server finds all three APIs available."""
+        """Wait until it says that it is ready."""
         wait_for(
             lambda: self.health("/readyz")[0] == 200,
             "a ready adapter",
             START_SECONDS_MAX,
             last_seen=lambda: f"{self.health('/readyz?verbose')}\n{self.log()}",
         )
+
+    def wait_available(self) -> None:
+        """Wait until the API server finds all three APIs available."""
         for group, version, _ in GROUP_VERSIONS:
             self._plane.access.wait_for_condition(
                 "apiservice", f"{version}.{group}", "Available", deadline_seconds=60
@@ -394,7 +411,7 @@ class AdapterProcess:
         context.check_hostname = False
         if client is not None:
             context.load_cert_chain(client.certificate, client.key)
-        connection = http.client.HTTPSConnection("127.0.0.1", self._plane.port, timeout=10, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context)
         try:
             connection.request("GET", path, headers=headers or {})
             response = connection.getresponse()
@@ -407,7 +424,7 @@ class AdapterProcess:
         """The certificate that a new connection is shown."""
         context = ssl.create_default_context(cafile=str(self._plane.authority.files.certificate))
         context.check_hostname = False
-        connection = http.client.HTTPSConnection("127.0.0.1", self._plane.port, timeout=10, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context)
         connection.connect()
         try:
             shown = connection.sock.getpeercert(binary_form=True)

@@ -11,15 +11,16 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from eventengine_harness.accesses import condition_of
 from eventengine_harness.certificates import KeyPair
-from eventengine_harness.control_planes import LoopbackControlPlane
+from eventengine_harness.control_planes import LoopbackControlPlane, free_port
 from eventengine_harness.waiting import wait_for
 
-from .adapters import AdapterPlane, AdapterProcess, EngineState, deployment, refusal
+from .adapters import GROWING, AdapterPlane, AdapterProcess, EngineState, deployment, refusal
 
 EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1"
 CUSTOM = "/apis/custom.metrics.k8s.io/v1beta2"
@@ -44,6 +45,7 @@ def plane(control_plane: LoopbackControlPlane, tmp_path_factory: pytest.TempPath
 def adapter(plane: AdapterPlane) -> Iterator[AdapterProcess]:
     with AdapterProcess(plane, plane.folder / "adapter.log") as running:
         running.wait_ready()
+        running.wait_available()
         yield running
 
 
@@ -424,6 +426,70 @@ def test_its_own_metrics_say_how_fresh_the_samples_are(
     assert f'eventengine_adapter_sample_age_seconds{{engine="hunt",namespace="{hunt.namespace}"}}' in text
     assert 'metrics_apiserver_metric_freshness_seconds_count{group="external.metrics.k8s.io"}' in text
     assert hunt.pods[0] not in text
+
+
+def test_while_it_is_stopped_it_is_not_ready_and_still_answers(
+    plane: AdapterPlane, hunt: Hunt, control_plane: LoopbackControlPlane, tmp_path: Path
+) -> None:
+    """The endpoints take a moment to change: a read that arrives until then is not lost."""
+    path = f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag"
+    proxy = certificate(control_plane, "front-proxy-client")
+    with AdapterProcess(plane, tmp_path / "log", port=free_port(), drain_seconds=4) as leaving:
+        leaving.wait_ready()
+        assert leaving.ask(path, FORGED, proxy)[1].get("connection") != "close"
+
+        leaving.terminate()
+
+        wait_for(lambda: leaving.health("/readyz")[0] == 500, "an adapter that is not ready", 10)
+        assert leaving.health("/livez")[0] == 200
+        code, headers, _ = leaving.ask(path, FORGED, proxy)
+        assert (code, headers["connection"]) == (200, "close")
+        assert leaving.wait_stopped() == 0
+        assert leaving.health("/livez")[0] == 0
+        assert "Traceback" not in leaving.log()
+
+
+def test_it_waits_for_its_certificate_without_dying(plane: AdapterPlane, tmp_path: Path) -> None:
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    with AdapterProcess(plane, tmp_path / "log", port=free_port(), certificates=folder) as waiting:
+        wait_for(lambda: "waiting for" in waiting.log(), "a word in the log", 20)
+        assert waiting.health("/livez")[0] == 200
+        assert waiting.health("/readyz")[0] == 500
+
+        plane.issue_certificate(folder)
+
+        waiting.wait_ready()
+        assert waiting.ask("/readyz")[0] == 200
+
+
+def test_two_adapters_give_the_same_answer_for_the_same_second(
+    plane: AdapterPlane, hunt: Hunt, control_plane: LoopbackControlPlane, tmp_path: Path
+) -> None:
+    """The lag changes each second; what was sampled when is the same for both."""
+    hunt.states[0].partitions[0] = hunt.states[1].partitions[2] = GROWING
+    path = f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag"
+    proxy = certificate(control_plane, "front-proxy-client")
+
+    with AdapterProcess(plane, tmp_path / "log", port=free_port()) as second:
+        second.wait_ready()
+        common: dict[str, set[str]] = {}
+        answered_twice: dict[str, set[int]] = {}
+
+        def compared() -> bool:
+            for number, process in enumerate((hunt.adapter, second)):
+                code, _, body = process.ask(path, FORGED, proxy)
+                assert code == 200
+                found = json.loads(body)["items"]
+                stamp = found[0]["timestamp"]
+                common.setdefault(stamp, set()).add(json.dumps(found, sort_keys=True))
+                answered_twice.setdefault(stamp, set()).add(number)
+            return sum(len(numbers) == 2 for numbers in answered_twice.values()) >= 4
+
+        wait_for(compared, "four seconds that both answered for", 30, poll_seconds_max=0.1)
+
+    assert all(len(answers) == 1 for answers in common.values())
+    assert len({answer for answers in common.values() for answer in answers}) >= 4
 
 
 def test_it_logs_no_credentials_and_no_failures(adapter: AdapterProcess, plane: AdapterPlane) -> None:
