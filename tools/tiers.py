@@ -25,6 +25,13 @@ from native import cargo_environment
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = ("unit", "controlplane", "kafka", "cluster")
 NEED_ROOT = frozenset({"cluster"})
+# Built beforehand, because a first build takes longer than any test may.
+NEEDED_BUILDS = {
+    "unit": (),
+    "controlplane": ("kubernetes", "helm", "helm3"),
+    "kafka": ("kafka",),
+    "cluster": ("all",),
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,11 @@ def run_tier(tier: str, junit_folder: Path, arguments: list[str]) -> Outcome:
     if tier in NEED_ROOT and os.geteuid() != 0:
         return Outcome(tier, 0, 0, 0, 0.0, absent_because="it makes network namespaces and needs root")
     print(f"\n=== tier {tier} ===", flush=True)
+    if NEEDED_BUILDS[tier]:
+        build = [sys.executable, "-m", "eventengine_harness", "build", *NEEDED_BUILDS[tier]]
+        if subprocess.run(build, check=False, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
+            print(f"tier {tier}: a component that it runs on could not be built")
+            return Outcome(tier, 0, 1, 0, time.monotonic() - started)
     passed = failed = skipped = 0
     if tier == "unit":
         passed, failed = run_rust_tests()

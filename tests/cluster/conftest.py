@@ -11,14 +11,19 @@ from eventengine_harness.brokers import Broker
 from eventengine_harness.clusters import Cluster
 
 OTHER_CLUSTER_WAIT_SECONDS = 900.0
+TEST_SECONDS_MAX = 120
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests that bring up clusters of their own before the shared one starts.
 
-    Only one cluster runs at a time, and the shared one lasts until the session's end.
+    Only one cluster runs at a time, and the shared one lasts until the session's end. Its bring-up, and
+    the wait for another process's cluster, have bounds of their own and don't count as a test's time.
     """
     items.sort(key=lambda item: "cluster" in getattr(item, "fixturenames", ()))
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS_MAX, func_only=True))
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,9 @@ from eventengine_harness.processes import find_marked
 from eventengine_harness.sandboxes import HOST_INTERFACE, KERNEL_SETTINGS
 from eventengine_harness.waiting import wait_for
 
+# The test may wait for another process's cluster first.
+pytestmark = pytest.mark.timeout(1200)
+
 BRING_UP_DEADLINE_SECONDS = 90.0
 CLEAN_UP_DEADLINE_SECONDS = 30.0
 OTHER_CLUSTER_WAIT_SECONDS = 900.0

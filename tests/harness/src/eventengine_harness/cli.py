@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     things = parser.add_subparsers(required=True, metavar="THING")
 
     build = things.add_parser("build", help="build a component into the user's cache")
-    build.add_argument("target", choices=sorted(BUILDS))
+    build.add_argument("targets", nargs="+", choices=sorted(BUILDS), metavar="TARGET", help=", ".join(BUILDS))
     build.set_defaults(act=_build)
 
     cluster = things.add_parser("cluster", help="a real one-node cluster; needs root")
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     up = actions.add_parser("up", help="start it in the background")
     up.add_argument("--kafka", action="store_true", help="with Kafka at 10.99.0.1:9092")
     up.set_defaults(act=_cluster_up)
-    _add_down(actions, clusters.INSTANCE)
+    _add_down_and_status(actions, clusters.INSTANCE)
     kubectl = actions.add_parser("kubectl", help="run kubectl against the cluster in the background")
     kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
     kubectl.set_defaults(act=_cluster_kubectl)
@@ -86,29 +86,32 @@ def _parser() -> argparse.ArgumentParser:
     plane = things.add_parser("control-plane", help="a control plane on loopback, without a node")
     actions = plane.add_subparsers(required=True, metavar="ACTION")
     actions.add_parser("up", help="start it in the background").set_defaults(act=_control_plane_up)
-    _add_down(actions, control_planes.LOOPBACK_INSTANCE)
+    _add_down_and_status(actions, control_planes.LOOPBACK_INSTANCE)
 
     kafka = things.add_parser("kafka", help="an Apache Kafka broker on loopback")
     actions = kafka.add_subparsers(required=True, metavar="ACTION")
     actions.add_parser("up", help="start it in the background").set_defaults(act=_kafka_up)
-    _add_down(actions, brokers.LOOPBACK_INSTANCE)
+    _add_down_and_status(actions, brokers.LOOPBACK_INSTANCE)
 
     status = things.add_parser("status", help="what runs on this machine")
-    status.set_defaults(act=_status)
+    status.set_defaults(act=_status, instance=None)
     sweep = things.add_parser("sweep", help="remove what killed runs left behind")
     sweep.set_defaults(act=lambda _options: sweep_abandoned())
     return parser
 
 
-def _add_down(actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str) -> None:
+def _add_down_and_status(actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str) -> None:
     down = actions.add_parser("down", help="end it and remove everything it made")
     down.set_defaults(act=_down, instance=name)
+    status = actions.add_parser("status", help="whether it is up, and which of its processes live")
+    status.set_defaults(act=_status, instance=name)
 
 
 def _build(options: argparse.Namespace) -> None:
-    built = BUILDS[options.target]()
-    for path in built.values() if isinstance(built, dict) else [built]:
-        print(path)
+    for target in options.targets:
+        built = BUILDS[target]()
+        for path in built.values() if isinstance(built, dict) else [built]:
+            print(path)
 
 
 def _cluster_up(options: argparse.Namespace) -> None:
@@ -167,11 +170,12 @@ def _down(options: argparse.Namespace) -> None:
     say(f"{options.instance} is down after {time.monotonic() - started:.1f} s")
 
 
-def _status(_options: argparse.Namespace) -> None:
-    found = list(instances())
+def _status(options: argparse.Namespace) -> None:
+    found = [ledger for ledger in instances() if options.instance in {None, ledger.name}]
     for ledger in found:
-        alive = sum(process.is_alive() for process in ledger.identities())
         state = "in the background" if ledger.detached else f"owned by process {ledger.owner_pid}"
-        print(f"{ledger.name}: {state}, {alive} processes alive, files in {ledger.folder}")
+        print(f"{ledger.name}: {state}, files in {ledger.folder}")
+        for entry, process in zip(ledger.processes, ledger.identities(), strict=False):
+            print(f"  {entry['name']:<24} pid {process.pid:<8} {'alive' if process.is_alive() else 'ended'}")
     if not found:
-        print("nothing is up")
+        print(f"{options.instance or 'nothing'} is {'not ' if options.instance else ''}up")
