@@ -41,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
+    # It warns at each start that it won't handle signals; the main thread does.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     command = run_operator if options.command == "run" else clean_up
     try:
         return asyncio.run(command(settings))

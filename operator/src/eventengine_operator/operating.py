@@ -124,6 +124,7 @@ class Operator:
         self._state = "the watches are starting"
         loop = asyncio.get_running_loop()
         self._watches = Watches(
+            self._settings.holder,
             self._settings.watch_namespaces,
             when_engine=lambda key: _to_loop(loop, self._queue.push_after, key, COALESCE_SECONDS),
             when_metrics=lambda: _to_loop(loop, self._metrics_wanted.set),

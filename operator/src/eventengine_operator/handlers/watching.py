@@ -71,12 +71,14 @@ class Watches:
 
     def __init__(
         self,
+        identity: str,
         namespaces: tuple[str, ...],
         when_engine: WhenEngine,
         when_metrics: WhenMetrics,
         measurements: Measurements,
         with_metrics: bool,
     ) -> None:
+        self._identity = identity
         self._namespaces = namespaces
         self._when_engine = when_engine
         self._when_metrics = when_metrics
@@ -117,9 +119,12 @@ class Watches:
         # kopf waits for flags of the threading module in a thread that outlives it; these end with the loop.
         self._stop, self._started = asyncio.Event(), asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        # Left to itself kopf asks for the name of the user, and a container's has none.
+        identity: Any = self._identity
         await kopf.operator(
             registry=self._registry(),
             settings=self._settings(),
+            identity=identity,
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
