@@ -270,6 +270,18 @@ async def test_the_number_of_reads_at_a_time_is_bounded() -> None:
     assert pods.reading_max == 4
 
 
+async def test_a_clock_that_is_set_back_leaves_no_samples_of_the_future() -> None:
+    pods = Pods({"a": {NOW - 60, NOW}})
+    loop, store = sampling(pods)
+    loop.start_round(NOW)
+    await settle(loop)
+
+    loop.start_round(NOW - 60)
+    await settle(loop)
+
+    assert store.history("uid-a").newest_second == NOW - 60
+
+
 async def test_it_has_caught_up_once_every_pod_was_tried_even_in_vain() -> None:
     pods = Pods({"a": {NOW}, "b": set()})
     loop, store = sampling(pods)

@@ -4,7 +4,8 @@ Every adapter asks for the same seconds, so that they come to hold the same
 samples. A pod that has not closed its sample yet is asked once more a moment
 later, then for its newest one, whose own timestamp then says how old it is.
 Rounds may overlap, a pod's reads never do: one that is still being read is left
-out of the next round. The number of reads at a time is bounded, and pods that
+out of the next round. A clock that is set back makes samples of a future that
+may never be the newest; they are forgotten. The number of reads at a time is bounded, and pods that
 failed last wait behind those that did not.
 """
 
@@ -19,6 +20,7 @@ from typing import Final, Protocol
 from eventengine_contract.snapshots import SAMPLES_KEPT
 
 from eventengine_adapter.samples.fleets import EnginePod, Fleet
+from eventengine_adapter.samples.freshness import CLOCK_AHEAD_SECONDS_MAX
 from eventengine_adapter.samples.pod_samples import PodSample
 from eventengine_adapter.samples.store import SampleStore
 
@@ -63,6 +65,7 @@ class Sampling:
         self._on_read = on_read
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._last_round_seconds: float | None = None
+        self._last_second = 0
         self._awaited: set[str] | None = None
         self._failing: dict[str, str] = {}
 
@@ -93,6 +96,10 @@ class Sampling:
         self._last_round_seconds = self._clock()
         fleet = self._fleet()
         uids = {pod.uid for pod in fleet.pods}
+        if second < self._last_second - CLOCK_AHEAD_SECONDS_MAX:
+            _log.warning("the clock went back by %d s: all samples are forgotten", self._last_second - second)
+            self._store.retain(())
+        self._last_second = second
         self._store.retain(uids)
         self._failing = {uid: reason for uid, reason in self._failing.items() if uid in uids}
         for uid in [uid for uid in self._reading if uid not in uids]:
