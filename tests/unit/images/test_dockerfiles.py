@@ -27,6 +27,13 @@ def test_last_stage_runs_as_a_numeric_user_other_than_root(part: str) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
+def test_that_user_has_a_name_since_libraries_ask_for_it(part: str) -> None:
+    lines = instructions(part)
+    assert any("eventengine:x:65532:65532:" in line and ">> /etc/passwd" in line for line in lines)
+    assert any(line.startswith("ENV ") and " USER=eventengine " in line for line in lines)
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_every_base_is_an_argument_so_that_a_mirror_can_be_used(part: str) -> None:
     stages = [line for line in instructions(part) if line.startswith("FROM ")]
     for stage in stages:
