@@ -8,7 +8,8 @@ ready counts too: a partition that is being restored is owned and has a lag.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from .fleets import Engine, EnginePod
@@ -46,7 +47,8 @@ def engine_lag(question: Question, engine: Engine, store: SampleStore) -> Value 
     ownership = _resolve(question, engine, store)
     _refuse_gaps(question, ownership)
     _refuse_silent_pod(question, ownership, store)
-    return _sum(question, ownership, None)
+    sums = _sums(question, ownership)
+    return _value(question, ownership, sums, ownership.pods) if sums is not None else None
 
 
 def pod_lags(
@@ -61,6 +63,7 @@ def pod_lags(
     ownership = _resolve(question, engine, store)
     if whole:
         _refuse_gaps(question, ownership)
+    sums = _sums(question, ownership)
     values = []
     for pod in pods:
         if not question.selector.only(POD_KEYS).matches({"engine": engine.name, "pod": pod.name}):
@@ -69,9 +72,8 @@ def pod_lags(
             if whole and not pod.ready:
                 continue
             raise NotFresh(not_fresh(question, [pod], store))
-        value = _sum(question, ownership, pod)
-        if value is not None:
-            values.append((pod, value))
+        if sums is not None:
+            values.append((pod, _value(question, ownership, sums, [pod.name])))
     return values
 
 
@@ -118,29 +120,43 @@ def _refuse_silent_pod(question: Question, ownership: Ownership, store: SampleSt
         raise NotFresh(not_fresh(question, silent, store))
 
 
-def _sum(question: Question, ownership: Ownership, pod: EnginePod | None) -> Value | None:
-    """The lag of one pod, or of all if `pod` is None; None if no partition is meant."""
+@dataclass(slots=True)
+class _Sums:
+    """What each pod owns of the partitions that are meant."""
+
+    lag_events: dict[str, int] = field(default_factory=dict)
+    unmeasured: dict[str, list[int]] = field(default_factory=dict)
+
+
+def _sums(question: Question, ownership: Ownership) -> _Sums | None:
+    """The lag of every pod, in one pass over the partitions; None if the selector means no partition."""
     selector = question.selector
     anybody = selector.without({"pod"})
     for source in ownership.unknown_totals:
         if selector.without({"partition", "pod"}).matches(ownership.source_labels(source)):
             raise NotFresh(_unknown_total(question, ownership, source))
+    sums = _Sums()
     meant = any(
         anybody.matches(ownership.partition_labels(source, partition))
-        for source, partition in (*((o.source, o.partition) for o in ownership.owned), *ownership.missing)
+        for source, partition in ownership.missing
     )
-    if not meant:
-        return None
-    total, unmeasured = 0, []
     for owned in ownership.owned:
-        labels = {**ownership.partition_labels(owned.source, owned.partition), "pod": owned.pod}
-        if (pod is not None and owned.pod != pod.name) or not selector.matches(labels):
+        labels = ownership.partition_labels(owned.source, owned.partition)
+        meant = meant or anybody.matches(labels)
+        if not selector.matches({**labels, "pod": owned.pod}):
             continue
         if owned.lag_events is None:
-            unmeasured.append(owned.partition)
+            sums.unmeasured.setdefault(owned.pod, []).append(owned.partition)
         else:
-            total += owned.lag_events
-    millis = millis_from_count(total)
+            sums.lag_events[owned.pod] = sums.lag_events.get(owned.pod, 0) + owned.lag_events
+    return sums if meant else None
+
+
+def _value(question: Question, ownership: Ownership, sums: _Sums, pods: Iterable[str]) -> Value:
+    """The lag of these pods together."""
+    pods = tuple(pods)
+    unmeasured = [partition for pod in pods for partition in sums.unmeasured.get(pod, ())]
+    millis = millis_from_count(sum(sums.lag_events.get(pod, 0) for pod in pods))
     if unmeasured or millis is None:
         raise NotFresh(_unmeasured(question, ownership.engine, unmeasured))
     return Value(millis, ownership.second)
