@@ -206,6 +206,23 @@ class TestReplicas:
         assert [type(item) for item in result.actions] == [Delete]
         assert result.replicas == 2
 
+    def test_foreign_autoscaler_on_an_engine_without_a_number_gets_one(self) -> None:
+        result = plan(engine(), cluster(engine(), 3), ON_ENGINE)
+        assert SetReplicas(3, "100") in result.actions
+
+    def test_number_from_before_another_scaled_is_brought_up_to_date_first(self) -> None:
+        declared = engine(replicas=2, autoscaling=HPA)
+        objects = cluster(declared, None)
+        objects["Deployment"]["spec"]["replicas"] = 4
+        result = plan(declared, objects)
+        assert result.actions[0] == SetReplicas(4, "100")
+        assert applied(result)["Deployment"]["spec"]["replicas"] == 4
+
+    def test_number_that_the_user_writes_beats_the_live_one(self) -> None:
+        objects = cluster(engine(), None)
+        objects["Deployment"]["spec"]["replicas"] = 4
+        assert applied(plan(engine(replicas=2), objects))["Deployment"]["spec"]["replicas"] == 2
+
     @pytest.mark.parametrize(
         "other",
         [

@@ -37,6 +37,9 @@ from .metadata import content_hash, owned_object
 from .quantities import decimal_quantity, memory_quantity
 from .services import port_name
 
+ANNOTATION_REPLICAS: Final = "eventengine.dev/replicas"
+REPLICAS_OF_OTHERS: Final = "not-managed"
+"""Says on the Deployment that its replicas weren't the operator's when it was applied last."""
 USER_ID: Final = 65_532
 REVISIONS_KEPT: Final = 3
 PROGRESS_DEADLINE_SECONDS: Final = 600
@@ -54,9 +57,12 @@ def deployment(engine: Engine, spec: EventEngineSpec, default_image: str, replic
         "strategy": {"type": "RollingUpdate", "rollingUpdate": _rolling_update(spec)},
         "template": pod_template(engine, spec, default_image),
     }
+    annotations = {}
     if replicas is not None:
         body["replicas"] = replicas
-    return owned_object(engine, "apps/v1", "Deployment", engine.name, {"spec": body})
+    else:
+        annotations[ANNOTATION_REPLICAS] = REPLICAS_OF_OTHERS
+    return owned_object(engine, "apps/v1", "Deployment", engine.name, {"spec": body}, annotations)
 
 
 def _rolling_update(spec: EventEngineSpec) -> Object:

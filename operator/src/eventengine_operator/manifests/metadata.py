@@ -31,7 +31,14 @@ def content_hash(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARACTERS]
 
 
-def owned_object(engine: Engine, api_version: str, kind: str, name: str, body: Object) -> Object:
+def owned_object(
+    engine: Engine,
+    api_version: str,
+    kind: str,
+    name: str,
+    body: Object,
+    annotations: dict[str, str] | None = None,
+) -> Object:
     """An object that belongs to `engine` and goes when it goes."""
     manifest: Object = {
         "apiVersion": api_version,
@@ -40,6 +47,7 @@ def owned_object(engine: Engine, api_version: str, kind: str, name: str, body: O
             "name": name,
             "namespace": engine.namespace,
             "labels": engine_labels(engine.name),
+            "annotations": dict(annotations or {}),
             "ownerReferences": [
                 {
                     "apiVersion": ENGINE_API_VERSION,
@@ -53,5 +61,5 @@ def owned_object(engine: Engine, api_version: str, kind: str, name: str, body: O
         },
         **body,
     }
-    manifest["metadata"]["annotations"] = {ANNOTATION_SPEC_HASH: content_hash(manifest)}
+    manifest["metadata"]["annotations"][ANNOTATION_SPEC_HASH] = content_hash(manifest)
     return manifest

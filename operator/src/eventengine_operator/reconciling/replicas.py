@@ -8,8 +8,9 @@
 | somebody else scales the Deployment   | not in the manifest          | no             |
 | somebody else scales the EventEngine  | copied from spec.replicas    | no             |
 
-An absent spec.replicas with driver hpa disables a HorizontalPodAutoscaler (it reads 0), so
-the operator then writes a first value: the live one within the declared bounds.
+A HorizontalPodAutoscaler that reads no spec.replicas (0) is disabled, and one that reads a number from
+before somebody else scaled would throw pods away. In both cases the operator first writes the
+live value, within the declared bounds, to the EventEngine.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from typing import Final
 from eventengine_contract.event_engine import EventEngineSpec
 from eventengine_contract.well_known import API_GROUP, KIND
 
+from eventengine_operator.manifests.deployments import ANNOTATION_REPLICAS, REPLICAS_OF_OTHERS
 from eventengine_operator.resources.engines import Engine
 from eventengine_operator.resources.objects import (
     Object,
+    annotations_of,
     controller_uid_of,
     field_managers_of,
     is_being_deleted,
@@ -76,14 +79,23 @@ def decide_replicas(
     """Apply the table above."""
     if foreign is not None and foreign.targets_deployment:
         return ReplicaDecision(replicas=None, first=None, with_autoscaler=False)
-    if foreign is not None or spec.autoscaling.driver == "none":
+    current = live_replicas(live)
+    if foreign is not None:
+        first = max(current or 0, 1) if spec.replicas is None else None
+        return ReplicaDecision(spec.replicas if first is None else first, first, with_autoscaler=False)
+    if spec.autoscaling.driver == "none":
         return ReplicaDecision(replicas=spec.replicas, first=None, with_autoscaler=False)
-    if spec.replicas is not None:
+    is_stale = live is not None and were_of_others(live) and current != spec.replicas
+    if spec.replicas is not None and not is_stale:
         return ReplicaDecision(replicas=spec.replicas, first=None, with_autoscaler=True)
     scaling = spec.autoscaling
-    current = live_replicas(live)
     first = min(max(current or 0, scaling.min_replicas), scaling.max_replicas)
     return ReplicaDecision(replicas=first, first=first, with_autoscaler=True)
+
+
+def were_of_others(live: Object) -> bool:
+    """Whether others had the replicas until now, so that the EventEngine's number is an old one."""
+    return annotations_of(live).get(ANNOTATION_REPLICAS) == REPLICAS_OF_OTHERS
 
 
 def live_replicas(live: Object | None) -> int | None:
