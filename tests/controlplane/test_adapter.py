@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 from eventengine_harness.accesses import condition_of
-from eventengine_harness.certificates import KeyPair
+from eventengine_harness.certificates import Authority, KeyPair
 from eventengine_harness.control_planes import LoopbackControlPlane, free_port
 from eventengine_harness.waiting import wait_for
 
@@ -395,6 +396,33 @@ def test_a_service_account_asks_with_its_token(plane: AdapterPlane, hunt: Hunt) 
     assert code == 403
     assert f'User "system:serviceaccount:{hunt.namespace}:default"' in json.loads(body)["message"]
     assert hunt.adapter.ask(path, {"Authorization": "Bearer forged"}, None)[0] == 401
+
+
+def test_an_authority_that_the_cluster_comes_to_trust_is_trusted_without_a_restart(
+    plane: AdapterPlane, hunt: Hunt, tmp_path: Path
+) -> None:
+    newcomer = Authority.create(tmp_path, "new-clients-ca")
+    jane = newcomer.issue(tmp_path, "jane", common_name="jane", organization="team-a")
+    path = f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag"
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        hunt.adapter.ask(path, {}, jane)
+
+    name = ("configmap", "extension-apiserver-authentication", "kube-system")
+    found = plane.access.get(*name)
+    assert found is not None
+    bundle = found["data"]["client-ca-file"] + newcomer.files.certificate.read_text()
+    plane.access.kubectl(
+        *("patch", *name[:2], f"--namespace={name[2]}", "--type=merge"),
+        f"--patch={json.dumps({'data': {'client-ca-file': bundle}})}",
+    )
+
+    def believed() -> str | None:
+        try:
+            return str(json.loads(hunt.adapter.ask(path, FORGED, jane)[2])["message"])
+        except (ssl.SSLError, ConnectionError):
+            return None
+
+    assert 'User "jane" cannot list' in wait_for(believed, "a client of the new authority", 20)
 
 
 def certificate(control_plane: LoopbackControlPlane, name: str) -> KeyPair:
