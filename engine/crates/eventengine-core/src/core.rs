@@ -223,14 +223,9 @@ impl<P: Program> Core<P> {
         })
     }
 
-    fn event(&mut self, mut descriptor: Descriptor) -> Step {
-        if descriptor.partition >= DIRECT_BASE && descriptor.kind != Kind::EndOfPartition {
-            // A direct event has no offset of its own: it takes the next one of its partition.
-            let position =
-                self.partitions.get(descriptor.partition as usize).map(|partition| partition.position);
-            descriptor.offset = position.unwrap_or(0);
-        }
-        if !self.is_current(&descriptor) {
+    fn event(&mut self, descriptor: Descriptor) -> Step {
+        let direct = descriptor.partition >= DIRECT_BASE;
+        if !direct && !self.is_current(&descriptor) {
             self.stats.stale.add(1);
             if let Ok(chunk) = self.pool.claim(descriptor.chunk) {
                 self.releaser.release(chunk);
@@ -253,23 +248,43 @@ impl<P: Program> Core<P> {
         match applied {
             Ok(output) => {
                 self.stats.applied.add(1);
+                self.move_to(output.partition, output.offset + 1);
                 self.emit(Descriptor { chunk: self.pool.send(chunk), ..output });
             }
-            Err(reason) => self.refuse(descriptor, Some(chunk), reason),
+            Err(reason) => {
+                self.refuse(descriptor, Some(chunk), reason);
+                if !direct {
+                    self.move_to(descriptor.partition, descriptor.offset + 1);
+                }
+            }
         }
-        self.move_to(descriptor.partition, descriptor.offset + 1);
         Step::Event { ingested_at_nanoseconds: descriptor.ingested_at_nanoseconds }
     }
 
     /// Runs the program and leaves the output in the event's chunk.
     fn apply(&mut self, descriptor: &Descriptor, chunk: &mut Chunk) -> Result<Descriptor, Reason> {
-        let origin = Origin { partition: descriptor.partition, offset: descriptor.offset };
         let payload = &self.pool.bytes(chunk)[..descriptor.length as usize];
+        let event = self.program.read(payload)?;
+        let routing = self.program.routing(&event);
+        let origin = if descriptor.partition >= DIRECT_BASE {
+            // A direct event comes without partition and offset: its key gives the one, its arrival the other.
+            let partition = DIRECT_BASE + routing.district % DIRECT_PARTITIONS as u32;
+            Origin { partition, offset: self.partitions[partition as usize].position }
+        } else {
+            Origin { partition: descriptor.partition, offset: descriptor.offset }
+        };
         let mut output = Output::new(&mut self.scratch);
-        let routing = self.program.apply(payload, origin, &mut self.arena, &mut output)?;
+        self.program.apply(&event, origin, &mut self.arena, &mut output)?;
         let length = output.len();
         self.pool.bytes_mut(chunk)[..length].copy_from_slice(&self.scratch[..length]);
-        Ok(Descriptor { kind: Kind::Output, length: length as u32, routing, ..*descriptor })
+        Ok(Descriptor {
+            kind: Kind::Output,
+            partition: origin.partition,
+            offset: origin.offset,
+            length: length as u32,
+            routing,
+            ..*descriptor
+        })
     }
 
     fn refuse(&mut self, descriptor: Descriptor, chunk: Option<Chunk>, reason: Reason) {
@@ -741,7 +756,9 @@ mod tests {
                 let mut bytes = [0; 1024];
                 let mut output = Output::new(&mut bytes);
                 let origin = Origin { partition: *partition, offset: offset as i64 };
-                let bytes = match hunt.apply(payload, origin, &mut arena, &mut output) {
+                let applied =
+                    hunt.read(payload).and_then(|event| hunt.apply(&event, origin, &mut arena, &mut output));
+                let bytes = match applied {
                     Ok(_) => {
                         let length = output.len();
                         bytes[..length].to_vec()
@@ -885,8 +902,7 @@ mod tests {
         for _ in 0..3 {
             let chunk = rig.chunk_with(&payload).unwrap();
             let length = payload.len() as u32;
-            let event =
-                Descriptor { partition: DIRECT_BASE + 5, chunk, length, ..Descriptor::new(Kind::Event) };
+            let event = Descriptor { partition: DIRECT_BASE, chunk, length, ..Descriptor::new(Kind::Event) };
             assert!(rig.lanes[LANE_EVENTS].push(event).is_ok());
         }
         rig.lanes[LANE_EVENTS].publish();

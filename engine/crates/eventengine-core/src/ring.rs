@@ -92,6 +92,8 @@ pub struct Descriptor {
     pub routing: Routing,
     /// Bytes that the payload had before it was cut.
     pub original_length: u32,
+    /// Number of a direct event on its connection.
+    pub number: u32,
 }
 
 const _: () = assert!(size_of::<Descriptor>() == 64);
@@ -113,6 +115,7 @@ impl Descriptor {
             ticket: 0,
             routing: Routing { district: 0, team: 0 },
             original_length: 0,
+            number: 0,
         }
     }
 }

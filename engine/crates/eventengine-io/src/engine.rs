@@ -17,17 +17,17 @@ use eventengine_core::cut::{CutReader, exchange};
 use eventengine_core::json::Limits;
 use eventengine_core::pool::{Allocator, Pool};
 use eventengine_core::program::treasure_hunt::{Settings, TreasureHunt};
-use eventengine_core::ring::{Consumer, LANE_SLOTS, Producer, RING_SLOTS, lanes, ring};
+use eventengine_core::ring::{Consumer, LANE_EVENTS, LANE_SLOTS, Producer, RING_SLOTS, lanes, ring};
 use eventengine_core::stats::CoreStats;
 
 use crate::affinity::{self, Placement};
 use crate::config::{Config, Identity};
-use crate::direct::Replies;
+use crate::direct::{Bell, Replies};
 use crate::kafka::publisher::{self, Member, Publisher};
 use crate::kafka::source;
 use crate::shared::{RingReport, Shared, lock};
 use crate::snapshot::{Kept, LatencyPart, Sampler};
-use crate::{Error, clock, core_thread, log, metrics, snapshot};
+use crate::{Error, clock, core_thread, log, metrics, snapshot, tcp};
 
 /// After-images that one cut has room for; the core waits for a commit when they are used up.
 const CUT_RECORDS: usize = 8192;
@@ -38,6 +38,16 @@ struct Prepared {
     publish: Consumer,
     cut: CutReader,
     kafka: Option<(Allocator, [Producer; 3])>,
+    direct: Option<Direct>,
+    replies: Replies,
+}
+
+/// What the thread of the TCP sources gets.
+struct Direct {
+    allocator: Allocator,
+    lanes: [Producer; 3],
+    outcomes: Consumer,
+    bell: Arc<Bell>,
 }
 
 /// One engine.
@@ -71,7 +81,10 @@ impl Engine {
         let identity = Identity::parse(identity_json)?;
         let placement = affinity::place(&affinity::allowed_cpus(), identity.pinning != "Off");
         let has_kafka = config.kafka_source().is_some();
-        let (pool, mut allocators) = Pool::new(config.buffer_pool.chunk_bytes, config.buffer_pool.chunks, 1);
+        let has_tcp = config.tcp_sources().next().is_some();
+        let io_threads = (u32::from(has_kafka) + u32::from(has_tcp)).max(1);
+        let (pool, mut allocators) =
+            Pool::new(config.buffer_pool.chunk_bytes, config.buffer_pool.chunks, io_threads);
         let stats = Arc::new(CoreStats::new(PARTITIONS));
         let mut rings = Vec::new();
         let mut inputs = Vec::new();
@@ -81,10 +94,27 @@ impl Engine {
             rings.push(RingReport {
                 name: "ingest".to_owned(),
                 lanes: producers.iter().map(Producer::gauge).collect(),
-                bound: RING_SLOTS,
+                bound: LANE_SLOTS[LANE_EVENTS],
             });
             inputs.push(consumers);
             kafka = Some((allocator, producers));
+        }
+        let mut direct = None;
+        let mut replies = Replies::default();
+        if has_tcp && let Some(allocator) = allocators.pop() {
+            let (producers, consumers) = lanes();
+            let name = if has_kafka { "ingest-direct" } else { "ingest" };
+            rings.push(RingReport {
+                name: name.to_owned(),
+                lanes: producers.iter().map(Producer::gauge).collect(),
+                bound: tcp::CREDIT as usize,
+            });
+            inputs.push(consumers);
+            let (settled, outcomes) = ring(RING_SLOTS);
+            let bell = Bell::new().map_err(|error| Error::Engine(format!("no eventfd: {error}")))?;
+            let bell = Arc::new(bell);
+            replies = Replies::new(settled, Arc::clone(&bell));
+            direct = Some(Direct { allocator, lanes: producers, outcomes, bell });
         }
         let (publish_producer, publish) = ring(RING_SLOTS);
         rings.push(RingReport {
@@ -94,9 +124,8 @@ impl Engine {
         });
         let (cut_writer, cut) = exchange(PARTITIONS, CUT_RECORDS);
         let mut shared = Shared::new(config, identity, Arc::clone(&pool), Arc::clone(&stats), rings);
-        let bound = source::credit(&shared) as usize + LANE_SLOTS[0] + LANE_SLOTS[2];
-        if let Some(ingest) = shared.rings.iter_mut().find(|ring| ring.name == "ingest") {
-            ingest.bound = bound;
+        if has_kafka {
+            shared.rings[0].bound = source::credit(&shared) as usize;
         }
         let core = Core::new(
             program(&shared.config),
@@ -119,15 +148,22 @@ impl Engine {
             latency: Arc::default(),
             placement: Arc::new(placement),
         };
-        let prepared = Some(Prepared { core, publish, cut, kafka });
+        let prepared = Some(Prepared { core, publish, cut, kafka, direct, replies });
         Ok(Engine { shared, observer, prepared, threads: Threads::default() })
     }
 
     /// Starts the threads. Once only.
     pub fn start(&mut self) -> Result<(), Error> {
-        let Some(prepared) = self.prepared.take() else {
+        if self.prepared.is_none() {
             return Err(Error::Engine("an engine is started once; make a new one".to_owned()));
-        };
+        }
+        let listening = self
+            .shared
+            .config
+            .tcp_sources()
+            .map(|(index, _, tcp)| tcp::listen(index, tcp))
+            .collect::<Result<Vec<_>, _>>()?;
+        let Some(prepared) = self.prepared.take() else { return Ok(()) };
         let placement = Arc::clone(&self.observer.placement);
         if placement.core.is_some_and(|cpu| !placement.others.contains(&cpu)) {
             // The caller's thread makes way, and the threads that it starts inherit that.
@@ -156,12 +192,17 @@ impl Engine {
             ring: prepared.publish,
             cut: prepared.cut,
             member: Arc::clone(&member),
-            replies: Replies::default(),
+            replies: prepared.replies,
         };
         self.threads.pipeline.push(spawn("ee-publisher", move || Publisher::new(parts).run())?);
         if let Some((allocator, lanes)) = prepared.kafka {
             let parts = source::Parts { shared: Arc::clone(&self.shared), allocator, lanes, member };
             self.threads.sources.push(spawn("ee-source", move || source::run(parts))?);
+        }
+        if let Some(Direct { allocator, lanes, outcomes, bell }) = prepared.direct {
+            let shared = Arc::clone(&self.shared);
+            let parts = tcp::Parts { shared, allocator, lanes, outcomes, bell, listening };
+            self.threads.sources.push(spawn("ee-tcp", move || tcp::run(parts))?);
         }
         self.shared.health.ready("engine");
         Ok(())

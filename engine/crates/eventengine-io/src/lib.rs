@@ -17,6 +17,7 @@ mod metrics;
 mod shared;
 mod snapshot;
 mod system;
+pub mod tcp;
 mod wake;
 
 pub use engine::{Engine, Observer};

@@ -30,16 +30,25 @@ pub struct Routing {
 
 /// A deterministic state machine.
 pub trait Program: Send {
-    /// Applies one event: changes slots of the event's partition and writes exactly one output record.
+    /// An event that was read and checked; small and without borrows.
+    type Event: Copy;
+
+    /// Reads and checks a payload.
+    fn read(&mut self, payload: &[u8]) -> Result<Self::Event, Reason>;
+
+    /// What the event is about: the key of its output, and of its partition where it came without one.
+    fn routing(&self, event: &Self::Event) -> Routing;
+
+    /// Applies an event: changes slots of its partition and writes exactly one output record.
     ///
     /// A refused event has changed nothing. `output` is at least 1,024 bytes long.
     fn apply(
         &mut self,
-        payload: &[u8],
+        event: &Self::Event,
         origin: Origin,
         arena: &mut Arena,
         output: &mut Output<'_>,
-    ) -> Result<Routing, Reason>;
+    ) -> Result<(), Reason>;
 }
 
 /// A record under construction, in a buffer of fixed size.

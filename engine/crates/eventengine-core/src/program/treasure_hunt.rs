@@ -170,7 +170,7 @@ impl<'a> Event<'a> {
 
 /// An event whose fields are all there and in range.
 #[derive(Debug, Clone, Copy)]
-struct Move {
+pub struct Move {
     kind: EventKind,
     producer: u32,
     sequence: u64,
@@ -408,23 +408,32 @@ impl TreasureHunt {
 }
 
 impl Program for TreasureHunt {
+    type Event = Move;
+
+    fn read(&mut self, payload: &[u8]) -> Result<Move, Reason> {
+        let event = Event::parse(payload, self.limits, &mut self.prediction).map_err(|error| error.reason)?;
+        Move::check(&event, &self.settings)
+    }
+
+    fn routing(&self, event: &Move) -> Routing {
+        Routing { district: event.district, team: event.team }
+    }
+
     fn apply(
         &mut self,
-        payload: &[u8],
+        event: &Move,
         origin: Origin,
         arena: &mut Arena,
         output: &mut Output<'_>,
-    ) -> Result<Routing, Reason> {
-        let event = Event::parse(payload, self.limits, &mut self.prediction).map_err(|error| error.reason)?;
-        let event = Move::check(&event, &self.settings)?;
-        let Move { team, district, .. } = event;
+    ) -> Result<(), Reason> {
+        let Move { team, district, .. } = *event;
         let partition = origin.partition;
         let team_key = Key { partition, kind: KIND_TEAM, district, team };
         let district_key = Key { partition, kind: KIND_DISTRICT, district, team: 0 };
         let (team_slot, district_slot, new_team) = TreasureHunt::slots(arena, team_key, district_key)?;
 
         let mut progress = TeamState::read(arena.payload(team_slot));
-        let scored = progress.apply(&event);
+        let scored = progress.apply(event);
         progress.write(arena.payload_mut(team_slot));
 
         let mut standings = DistrictState::read(arena.payload(district_slot));
@@ -439,8 +448,8 @@ impl Program for TreasureHunt {
         }
         standings.write(arena.payload_mut(district_slot));
 
-        write_output(output, &event, origin, &progress, &standings);
-        Ok(Routing { district, team })
+        write_output(output, event, origin, &progress, &standings);
+        Ok(())
     }
 }
 
@@ -517,7 +526,8 @@ mod tests {
             let mut output = Output::new(&mut bytes);
             let origin = Origin { partition: 0, offset: self.offset };
             let payload = event.to_string();
-            self.hunt.apply(payload.as_bytes(), origin, &mut self.arena, &mut output)?;
+            let read = self.hunt.read(payload.as_bytes())?;
+            self.hunt.apply(&read, origin, &mut self.arena, &mut output)?;
             self.offset += 1;
             let length = output.len();
             Ok(serde_json::from_slice(&bytes[..length]).expect("outputs are JSON"))
@@ -670,7 +680,8 @@ mod tests {
             let mut bytes = [0; 1024];
             let mut output = Output::new(&mut bytes);
             let origin = Origin { partition: 0, offset: i64::MAX };
-            hunt.apply(event.to_string().as_bytes(), origin, &mut arena, &mut output).unwrap();
+            let read = hunt.read(event.to_string().as_bytes()).unwrap();
+            hunt.apply(&read, origin, &mut arena, &mut output).unwrap();
             longest = longest.max(output.len());
         }
         assert!(longest < 700, "{longest}");

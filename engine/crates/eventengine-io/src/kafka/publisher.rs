@@ -158,6 +158,7 @@ impl Publisher {
         }
         self.parts.ring.release();
         self.releaser.flush();
+        self.parts.replies.flush();
         if handled > 0 {
             self.parts.shared.core_waker.wake();
         }
@@ -236,12 +237,12 @@ impl Publisher {
 
     /// Keeps a direct event's output until it is committed: unlike Kafka's, its source can't be read again.
     fn hold(&mut self, descriptor: Descriptor) -> Result<(), Failure> {
-        self.held.push(descriptor);
         if self.properties.is_none() {
-            self.held_queued = self.held.len();
-            self.settle_held();
+            self.release(&descriptor);
+            self.parts.replies.settle(&descriptor);
             return Ok(());
         }
+        self.held.push(descriptor);
         self.queue_held()
     }
 
@@ -263,7 +264,6 @@ impl Publisher {
             self.parts.replies.settle(&descriptor);
         }
         self.held.drain(..std::mem::take(&mut self.held_queued));
-        self.parts.replies.flush();
     }
 
     /// Queues an output or a dead letter at the producer. The chunk stays in transit.
@@ -357,13 +357,13 @@ impl Publisher {
         let shared = Arc::clone(&self.parts.shared);
         let Some(cut) = self.parts.cut.buffer() else { return Ok(()) };
         let ticket = cut.ticket;
-        if !self.open && cut.is_empty() || self.connection.is_none() {
+        if self.properties.is_none() || (!self.open && cut.is_empty()) {
             self.parts.cut.give_back();
             self.committed(ticket, 0);
             return Ok(());
         }
-        self.begin()?;
-        let staged = self.stage_cut();
+        let staged = self.begin().and_then(|()| self.stage_cut());
+        // Whatever comes of it, the core may go on: what the buffer held is queued, or will be thrown away.
         self.parts.cut.give_back();
         shared.core_waker.wake();
         staged?;
