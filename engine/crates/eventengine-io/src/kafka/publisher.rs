@@ -248,7 +248,7 @@ impl Publisher {
 
     /// Queues the held outputs that are not in the current transaction.
     fn queue_held(&mut self) -> Result<(), Failure> {
-        while self.held_queued < self.held.len() && !self.is_behind() {
+        while self.held_queued < self.held.len() && self.connection.is_some() && !self.is_behind() {
             let descriptor = self.held[self.held_queued];
             self.queue(&descriptor)?;
             self.held_queued += 1;
@@ -340,7 +340,9 @@ impl Publisher {
     }
 
     fn begin(&mut self) -> Result<(), Failure> {
-        let Some(connection) = &self.connection else { return Ok(()) };
+        let Some(connection) = &self.connection else {
+            return Err(Failure::Abort("there is no producer".to_owned()));
+        };
         if !self.open {
             connection
                 .producer
