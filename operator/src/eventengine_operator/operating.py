@@ -15,8 +15,6 @@ import signal
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final
 
-from eventengine_contract.well_known import MANAGED_BY
-
 from .clients.connections import open_api_client
 from .clients.engine_reports import EngineReports
 from .clients.errors import ApiError
@@ -103,7 +101,7 @@ class Operator:
             logging.shutdown()
             os._exit(1)
         for task in done - {stopping}:
-            _log.error("%s ended: %s", task.get_name(), task.exception() or "without an error")
+            _log.error("%s ended", task.get_name(), exc_info=task.exception())
         if self._watches is not None:
             await asyncio.to_thread(self._watches.stop)
         await _cancelled(tasks)
@@ -217,6 +215,8 @@ class Operator:
             except (ApiError, TimeoutError) as error:
                 _log.warning("metrics APIs: %s", error)
                 pause = min(pause, METRICS_RETRY_SECONDS)
+            except Exception:  # noqa: BLE001 - a fault here must not stop the work on EventEngines
+                _log.exception("metrics APIs")
             await _sleep_unless(self._metrics_wanted, pause)
 
     async def _give_up_metrics_apis(self) -> None:
@@ -313,7 +313,7 @@ async def clean_up(settings: Settings) -> int:
         await Leadership(api, settings.namespace, CLEANUP_HOLDER, times).seize(SEIZE_SECONDS)
         await asyncio.sleep(settings.renew_deadline_seconds)
         deleted = await delete_api_services(api, settings.namespace)
-        _log.info("%s: deleted %s", MANAGED_BY, ", ".join(deleted) or "nothing; there was none")
+        _log.info("deleted %s", ", ".join(deleted) or "nothing; there was none")
     finally:
         await api.close()
     return 0

@@ -16,6 +16,7 @@ from eventengine_operator.clients.errors import (
     UnavailableError,
     error_of_answer,
 )
+from eventengine_operator.clients.event_posting import PER_MINUTE_MAX, EventPoster
 from eventengine_operator.clients.kubernetes_api import (
     API_SERVICES,
     CHILD_TYPES,
@@ -29,6 +30,8 @@ from eventengine_operator.handlers.reconciler import EngineKey
 from eventengine_operator.handlers.watching import key_of_autoscaler, key_of_engine, key_of_owned
 from eventengine_operator.manifests.children import child_references
 from eventengine_operator.resources.pods import EngineReport, Pod
+
+from .samples import engine
 
 TERMINATING = {"message": "no", "details": {"causes": [{"reason": "NamespaceTerminating"}]}}
 
@@ -81,6 +84,46 @@ def test_every_kind_of_child_can_be_written() -> None:
 def test_lease_is_taken_from_the_silent_only(holder: str, silent_seconds: float, expected: bool) -> None:
     sighting = Sighting("7", holder, seen_at_seconds=100.0)
     assert may_take(sighting, "me", 15.0, 100.0 + silent_seconds) is expected
+
+
+class TestEvents:
+    """Events are posted sparingly."""
+
+    class Api:
+        """Takes what is posted, or refuses it."""
+
+        def __init__(self, error: ApiError | None = None) -> None:
+            self.posted: list[Any] = []
+            self.error = error
+
+        async def create(self, resource: Any, manifest: Any, manager: str) -> Any:
+            if self.error is not None:
+                raise self.error
+            self.posted.append(manifest)
+            return manifest
+
+    def poster(self, api: Any) -> EventPoster:
+        return EventPoster(api, "operator-0")
+
+    async def test_same_text_is_posted_once(self) -> None:
+        api = self.Api()
+        poster = self.poster(api)
+        for _ in range(3):
+            await poster.post(engine(), "Warning", "Invalid", "spec.engine: wrong")
+        (event,) = api.posted
+        assert event["regarding"]["name"] == "hunt"
+        assert (event["type"], event["reason"], event["note"]) == ("Warning", "Invalid", "spec.engine: wrong")
+
+    async def test_flood_about_one_engine_is_cut(self) -> None:
+        api = self.Api()
+        poster = self.poster(api)
+        for number in range(100):
+            await poster.post(engine(), "Normal", "Scaled", f"from {number} to {number + 1} pods")
+        assert len(api.posted) == PER_MINUTE_MAX
+
+    async def test_refused_event_is_no_error(self) -> None:
+        api = self.Api(RefusedError(403, "create events", "no"))
+        await self.poster(api).post(engine(), "Normal", "Scaled", "text")
 
 
 class TestReports:
