@@ -441,12 +441,10 @@ mod tests {
         let mut buffer = [0; 1024];
         for offset in 0..500 {
             let (written, payload, _) = write(&mut events, Subject::Anywhere);
-            let outcome = hunt.apply(
-                &payload,
-                Origin { partition: 0, offset },
-                &mut arena,
-                &mut Output::new(&mut buffer),
-            );
+            let outcome = hunt.read(&payload).and_then(|event| {
+                let origin = Origin { partition: 0, offset };
+                hunt.apply(&event, origin, &mut arena, &mut Output::new(&mut buffer))
+            });
             match written {
                 Written::Valid { .. } => assert!(outcome.is_ok(), "{}", String::from_utf8_lossy(&payload)),
                 Written::Malformed { reason } => {

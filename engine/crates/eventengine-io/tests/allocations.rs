@@ -1,0 +1,120 @@
+//! The core thread allocates nothing once it runs: parsing, applying, refusing, cutting, restoring and moving
+//! partitions, counted by jemalloc on the very thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use eventengine_core::arena::Arena;
+use eventengine_core::changelog::{VALUE_BYTES_MAX, encode_key, encode_value};
+use eventengine_core::core::{Core, PARTITIONS, Parts, Step};
+use eventengine_core::cut::exchange;
+use eventengine_core::json::Limits;
+use eventengine_core::pool::{Allocator, Pool, RawChunk, Releaser};
+use eventengine_core::program::treasure_hunt::{KIND_TEAM, Settings, TreasureHunt};
+use eventengine_core::ring::{Descriptor, Kind, LANE_CONTROL, LANE_EVENTS, Producer, lanes, ring};
+use eventengine_core::stats::CoreStats;
+
+// Names the crate whose global allocator is measured.
+use eventengine_io as _;
+
+const LIMITS: Limits = Limits { bytes: 65_536, depth: 32, array_length: 1024, string_bytes: 16_384 };
+const SETTINGS: Settings = Settings { districts: 12, puzzles_per_district: 40, clues_per_puzzle: 5 };
+const PARTITION: u32 = 7;
+
+fn push(lane: &mut Producer, descriptor: Descriptor) {
+    assert!(lane.push(descriptor).is_ok());
+    lane.publish();
+}
+
+fn send(allocator: &mut Allocator, bytes: &[u8]) -> RawChunk {
+    let mut chunk = allocator.allocate().expect("the pool is large enough");
+    let pool = Arc::clone(allocator.pool());
+    pool.bytes_mut(&mut chunk)[..bytes.len()].copy_from_slice(bytes);
+    pool.send(chunk)
+}
+
+fn payload(number: u32) -> Vec<u8> {
+    if number % 50 == 49 {
+        return b"{\"kind\":".to_vec();
+    }
+    let kind = ["clue_discovered", "team_solved", "district_opened"][number as usize % 3];
+    format!(
+        r#"{{"kind":"{kind}","producer":1,"sequence":{number},"team":{},"district":{},"puzzle":{},"clue":{},"note":"{}"}}"#,
+        number % 97,
+        number % 12,
+        number % 40,
+        number % 5,
+        "text ".repeat(100),
+    )
+    .into_bytes()
+}
+
+fn restored_slot(allocator: &mut Allocator, team: u32) -> Descriptor {
+    let key = eventengine_core::arena::Key { partition: PARTITION, kind: KIND_TEAM, district: 1, team };
+    let mut value = [0; VALUE_BYTES_MAX];
+    let length = encode_value(3, &[1; eventengine_core::arena::PAYLOAD_BYTES], &mut value);
+    let mut bytes = encode_key(&key).to_vec();
+    bytes.extend((length as u16).to_le_bytes());
+    bytes.extend(&value[..length]);
+    let chunk = send(allocator, &bytes);
+    Descriptor { partition: PARTITION, chunk, length: bytes.len() as u32, ..Descriptor::new(Kind::Restore) }
+}
+
+#[test]
+fn the_core_thread_allocates_nothing() {
+    let (pool, mut allocators) = Pool::new(2048, 1024, 1);
+    let mut allocator = allocators.pop().expect("one allocator was asked for");
+    let (mut lanes, inputs) = lanes();
+    let (publish, mut published) = ring(4096);
+    let (writer, mut reader) = exchange(PARTITIONS, 512);
+    let cut_requested = Arc::new(AtomicBool::new(false));
+    let parts = Parts {
+        pool: Arc::clone(&pool),
+        inputs: vec![inputs],
+        publish,
+        cut: writer,
+        cut_records: 512,
+        cut_requested: Arc::clone(&cut_requested),
+        stats: Arc::new(CoreStats::new(PARTITIONS)),
+    };
+    let mut core =
+        Core::new(TreasureHunt::new(SETTINGS, LIMITS), Arena::new(4096, PARTITIONS as u32, 1), parts);
+    let mut releaser = Releaser::new(&pool);
+    let allocated = tikv_jemalloc_ctl::thread::allocatedp::read().expect("jemalloc keeps statistics");
+    let mut steps = 0;
+    let mut offset = 0;
+    for epoch in 1..=20 {
+        for team in 0..20 {
+            push(&mut lanes[LANE_CONTROL], restored_slot(&mut allocator, team));
+        }
+        let assign = Descriptor { partition: PARTITION, epoch, offset, ..Descriptor::new(Kind::Assign) };
+        push(&mut lanes[LANE_CONTROL], assign);
+        for number in 0..500 {
+            let bytes = payload(number);
+            let chunk = send(&mut allocator, &bytes);
+            let event =
+                Descriptor { partition: PARTITION, epoch, offset, chunk, ..Descriptor::new(Kind::Event) };
+            push(&mut lanes[LANE_EVENTS], Descriptor { length: bytes.len() as u32, ..event });
+            offset += 1;
+        }
+        cut_requested.store(true, Ordering::Relaxed);
+        let before = allocated.get();
+        while core.step() != Step::Idle {
+            steps += 1;
+        }
+        core.flush();
+        assert_eq!(allocated.get() - before, 0, "bytes allocated by the core in round {epoch}");
+        while let Some(descriptor) = published.pop() {
+            if descriptor.kind == Kind::Cut {
+                reader.give_back();
+            } else if let Ok(chunk) = pool.claim(descriptor.chunk) {
+                releaser.release(chunk);
+            }
+        }
+        published.release();
+        releaser.flush();
+        push(&mut lanes[LANE_CONTROL], Descriptor { partition: PARTITION, ..Descriptor::new(Kind::Drop) });
+    }
+    assert!(steps >= 20 * 520, "{steps} steps were measured");
+    assert_eq!(pool.in_use(), 0);
+}
