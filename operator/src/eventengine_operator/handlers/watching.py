@@ -47,7 +47,7 @@ WhenEngine = Callable[[EngineKey], None]
 WhenMetrics = Callable[[], None]
 
 
-def key_of_engine(source: Object) -> EngineKey | None:
+def key_of_engine(source: Object) -> EngineKey:
     """The EventEngine itself."""
     return EngineKey(namespace_of(source), name_of(source))
 
@@ -84,6 +84,8 @@ class Watches:
         self._when_metrics = when_metrics
         self._measurements = measurements
         self._with_metrics = with_metrics
+        self._engines: set[EngineKey] = set()
+        """As the watch knows them; one whose end was missed costs a reconcile now and then, no more."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._started: asyncio.Event | None = None
@@ -142,7 +144,7 @@ class Watches:
         )
         for resource in OWNED:
             self._watch(registry, resource, key_of_owned)
-        self._watch(registry, AUTOSCALERS, key_of_autoscaler)
+        self._watch(registry, AUTOSCALERS, self._key_of_known_autoscaler)
         if self._with_metrics:
             self._watch_metrics_apis(registry)
         return registry
@@ -162,6 +164,25 @@ class Watches:
                 self._when_engine(key)
 
         kopf.on.event(*resource, registry=registry, id=resource[2])(changed)
+
+    def _watch_engines(self, registry: kopf.OperatorRegistry) -> None:
+        counter = self._measurements.watch_events.labels(PLURAL)
+
+        async def changed(event: Mapping[str, Any], **_: Any) -> None:
+            counter.inc()
+            key = key_of_engine(dict(event["object"]))
+            if event.get("type") == "DELETED":
+                self._engines.discard(key)
+            else:
+                self._engines.add(key)
+            self._when_engine(key)
+
+        kopf.on.event(API_GROUP, API_VERSION, PLURAL, registry=registry, id=PLURAL)(changed)
+
+    def _key_of_known_autoscaler(self, source: Object) -> EngineKey | None:
+        """Autoscalers report every few seconds, and most of a cluster's have nothing to do with us."""
+        key = key_of_autoscaler(source)
+        return key if key in self._engines else None
 
     def _watch_metrics_apis(self, registry: kopf.OperatorRegistry) -> None:
         counter = self._measurements.watch_events.labels("apiservices")
