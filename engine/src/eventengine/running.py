@@ -64,7 +64,11 @@ class EngineProcess:
         for number in signals:
             loop.add_signal_handler(number, self._on_signal, number)
         try:
-            await asyncio.to_thread(self._engine.start)
+            try:
+                await asyncio.to_thread(self._engine.start)
+            except RuntimeError as error:
+                logger.error("engine did not start", extra=fields(reason=str(error)))  # noqa: TRY400 - no trace helps
+                return EXIT_FAILED
             logger.info("engine started")
             failure = await self._watch()
             if failure is not None:

@@ -27,11 +27,14 @@ class FakeEngine:
         self.may_drain.set()
         self.stops: list[float] = []
         self.clean = True
+        self.refusal = ""
         self.live = True
         self.reasons: list[str] = []
 
     def start(self) -> None:
         self.started.set()
+        if self.refusal:
+            raise RuntimeError(self.refusal)
 
     def snapshot(self, at_seconds: int | None = None) -> bytes | None:
         return None
@@ -147,3 +150,11 @@ async def test_a_change_of_readiness_is_logged_once(caplog):
     os.kill(os.getpid(), signal.SIGTERM)
     await task
     assert (messages("not ready"), messages("ready")) == (1, 1)
+
+
+async def test_an_engine_that_does_not_start_ends_the_process_with_its_reason(caplog):
+    engine = FakeEngine()
+    engine.refusal = "the core thread could not be started: no more processes"
+    assert await asyncio.wait_for(start(engine), DEADLINE_SECONDS) == 1
+    (refused,) = [record for record in caplog.records if record.message == "engine did not start"]
+    assert refused.eventengine_fields == {"reason": engine.refusal}

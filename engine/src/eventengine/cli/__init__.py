@@ -39,6 +39,9 @@ exit status:
 
 `eventengine COMMAND --help` explains each command."""
 
+EXIT_INTERRUPTED: Final = 130
+"""What shells expect of a command that Ctrl-C ended."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands."""
@@ -66,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NativeModuleMissingError, TelemetryUnavailableError) as error:
         print(f"eventengine: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does; there is nobody left to tell.
         sys.stderr.close()
