@@ -303,20 +303,21 @@ impl Publisher {
         let topic = source.map_or("", |source| {
             source.kafka.as_ref().map_or(source.name.as_str(), |kafka| kafka.topic.as_str())
         });
-        let direct = descriptor.partition >= DIRECT_BASE;
-        let partition = if direct { descriptor.partition - DIRECT_BASE } else { descriptor.partition };
-        let (partition, offset) = (partition.to_string(), descriptor.offset.to_string());
+        let (partition, offset) = (descriptor.partition.to_string(), descriptor.offset.to_string());
         let original = descriptor.original_length.to_string();
         let headers = [
             (c"reason", reason.as_bytes()),
             (c"source.topic", topic.as_bytes()),
+            (c"payload.bytes", original.as_bytes()),
             (c"source.partition", partition.as_bytes()),
             (c"source.offset", offset.as_bytes()),
-            (c"payload.bytes", original.as_bytes()),
         ];
+        // A direct event that is refused has no place in any partition.
+        let direct = descriptor.partition >= DIRECT_BASE;
+        let headers = if direct { &headers[..3] } else { &headers[..] };
         let kept = &payload[..payload.len().min(config.dead_letter.max_payload_bytes)];
         self.retry_while_full(|| {
-            connection.producer.produce_with_headers(&connection.dead_letter, -1, &headers, kept)
+            connection.producer.produce_with_headers(&connection.dead_letter, -1, headers, kept)
         })
     }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::Error;
-use events::Events;
+use events::{Events, Written};
 use kafka::KafkaSender;
 use plan::{Plan, Target};
 use report::Counts;
@@ -69,8 +69,8 @@ impl LoadGenerator {
             .name("load".to_owned())
             .spawn(move || {
                 let ended = End(Arc::clone(&shared));
-                let outcome = drive(&plan, &sender, &shared).map(|report| report.to_string());
-                ended.set(outcome);
+                let report = drive(&plan, &sender, &shared);
+                ended.set(Ok(report.to_string()));
             })
             .map_err(|error| Error::Engine(format!("no thread for the load: {error}")))?;
         *slot = Some(run);
@@ -164,7 +164,7 @@ impl Sender {
 
     fn send(
         &self,
-        producer: usize,
+        written: Written,
         payload: &[u8],
         key: &[u8],
         intended: u64,
@@ -172,7 +172,7 @@ impl Sender {
     ) -> Result<bool, Error> {
         match self {
             Sender::Kafka(sender) => sender.send(payload, key, intended, give_up),
-            Sender::Tcp(sender) => sender.send(producer, payload, intended, give_up),
+            Sender::Tcp(sender) => sender.send(written, payload, intended, give_up),
         }
     }
 
@@ -185,7 +185,7 @@ impl Sender {
 }
 
 /// Walks the schedule to its end and reports.
-fn drive(plan: &Arc<Plan>, sender: &Sender, run: &Run) -> Result<serde_json::Value, Error> {
+fn drive(plan: &Arc<Plan>, sender: &Sender, run: &Run) -> serde_json::Value {
     let counts = &run.counts;
     let timeout = Duration::from_millis(plan.acknowledge_timeout_milliseconds);
     let stopping = || run.stopping.load(Ordering::Relaxed);
@@ -202,24 +202,24 @@ fn drive(plan: &Arc<Plan>, sender: &Sender, run: &Run) -> Result<serde_json::Val
         }
         counts.take();
         let written = events.write(subject, begin_unix + at_nanoseconds, &mut payload, &mut key);
-        let producer = match written {
-            events::Written::Valid { producer } => producer,
-            events::Written::Malformed { .. } => 0,
-        };
         // A stop doesn't give up at once: the queue may yet empty, within the usual time.
         let given_up_at = Instant::now() + timeout;
-        if !sender
-            .send(producer, &payload, &key, at_nanoseconds, || stopping() && Instant::now() >= given_up_at)?
-        {
+        let give_up = || stopping() && Instant::now() >= given_up_at;
+        let sent = sender.send(written, &payload, &key, at_nanoseconds, give_up);
+        if !matches!(sent, Ok(true)) {
+            // What was sent before is still waited for and reported.
             events.take_back(written);
             interrupted = true;
+            if let Err(error) = sent {
+                counts.note_failure(&error.to_string());
+            }
             break;
         }
         counts.send(at_nanoseconds);
     }
     counts.end_schedule();
     sender.flush(timeout);
-    Ok(counts.result(plan, &events, counts.elapsed(), interrupted))
+    counts.result(plan, &events, counts.elapsed(), interrupted)
 }
 
 /// Sleeps until a moment of the run; false if it is told to stop first.

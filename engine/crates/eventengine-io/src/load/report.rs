@@ -105,7 +105,12 @@ impl Counts {
 
     /// An event failed for good.
     pub fn fail(&self, error: &str) {
+        self.note_failure(error);
         self.errors.fetch_add(1, Ordering::Release);
+    }
+
+    /// Something failed that is no event on its way.
+    pub fn note_failure(&self, error: &str) {
         locked(&self.first_error).get_or_insert_with(|| error.to_owned());
     }
 
