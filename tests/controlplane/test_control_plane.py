@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from eventengine_harness.accesses import KubernetesAccess, condition_of
 from eventengine_harness.control_planes import LoopbackControlPlane
@@ -156,3 +158,12 @@ def test_pod_security_admission_is_in_force(access: KubernetesAccess, namespace:
     }
     with pytest.raises(CommandError, match="violates PodSecurity"):
         access.apply(pod, namespace=namespace)
+
+
+@pytest.mark.parametrize("major", [3, 4])
+def test_both_helms_reach_the_cluster_and_keep_out_of_the_users_home(
+    access: KubernetesAccess, namespace: str, major: int
+) -> None:
+    assert access.helm("version", "--short", major=major).startswith(f"v{major}.")
+    listed = access.helm("list", f"--namespace={namespace}", "--output=json", major=major)
+    assert json.loads(listed) == []

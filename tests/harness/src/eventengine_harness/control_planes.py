@@ -38,14 +38,25 @@ COMPONENT_DEADLINE_SECONDS = 90.0
 PROBE_TIMEOUT_SECONDS = 2.0
 REAP_DEADLINE_SECONDS = 10.0
 LOOPBACK_INSTANCE = "control-plane"
+PORTS = range(20_000, 32_000)
+PORT_ATTEMPTS_MAX = 100
 
 
 def free_port(address: str = LOOPBACK) -> int:
-    """A port that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port = probe.getsockname()[1]
-    return int(port)
+    """A port that nobody had a moment ago, below those that the kernel gives to outgoing connections.
+
+    A client that keeps connecting to a server that is away would otherwise be given that very port some
+    day, connect to itself, and keep the server from coming back.
+    """
+    for _ in range(PORT_ATTEMPTS_MAX):
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as probe:
+            try:
+                probe.bind((address, port))
+            except OSError:
+                continue
+        return port
+    raise HarnessError(f"no free port at {address} between {PORTS.start} and {PORTS.stop}")
 
 
 @dataclass(frozen=True)
