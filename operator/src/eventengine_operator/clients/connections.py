@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Mapping
 
 import kopf
 from kubernetes.aio.client import ApiClient, Configuration
@@ -31,7 +33,15 @@ def log_in_to_watch(settings: kopf.OperatorSettings, **_: object) -> kopf.Connec
     """The same credentials for the watches, which kopf runs over connections of its own."""
     if _kubeconfig():
         return kopf.login_with_kubeconfig(settings=settings)
-    return kopf.login_with_service_account(settings=settings)
+    found = kopf.login_with_service_account(settings=settings)
+    # kopf asks for a name, which needs the cluster's DNS; the pod is told the address, and all else here uses it.
+    return None if found is None else dataclasses.replace(found, server=_address_in_pod(os.environ))
+
+
+def _address_in_pod(environment: Mapping[str, str]) -> str:
+    host = environment.get("KUBERNETES_SERVICE_HOST", "kubernetes.default.svc")
+    port = environment.get("KUBERNETES_SERVICE_PORT_HTTPS", "443")
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
 def _kubeconfig() -> str:
