@@ -792,6 +792,24 @@ impl Client {
         spec: OffsetSpec,
         timeout: Duration,
     ) -> Result<Vec<Entry>, KafkaError> {
+        let entries = self.ask_offsets(topic, partitions, spec, timeout)?;
+        if !entries.iter().any(|entry| is_stale_leader(entry.error)) {
+            return Ok(entries);
+        }
+        // A leader that restarted or moved is asked by what is cached of it until the next refresh, unless
+        // the topic is looked up anew.
+        let name = topic.to_str().map_err(|error| KafkaError::other(error.to_string()))?;
+        self.partition_count(&self.topic(name)?, timeout)?;
+        self.ask_offsets(topic, partitions, spec, timeout)
+    }
+
+    fn ask_offsets(
+        &self,
+        topic: &CStr,
+        partitions: &[i32],
+        spec: OffsetSpec,
+        timeout: Duration,
+    ) -> Result<Vec<Entry>, KafkaError> {
         use rd::rd_kafka_IsolationLevel_t as Isolation;
         use rd::rd_kafka_OffsetSpec_t as Spec;
         let asked = match spec {
@@ -864,6 +882,17 @@ impl Drop for Answer {
         // SAFETY: owned by this value, not null.
         unsafe { rd::rd_kafka_event_destroy(self.0) }
     }
+}
+
+/// Errors that say that what is known of a partition's leader is out of date.
+fn is_stale_leader(error: Code) -> bool {
+    matches!(
+        error,
+        Code::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH
+            | Code::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH
+            | Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION
+            | Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE
+    )
 }
 
 /// Waits for an answer. librdkafka gives one within the request's timeout; the wait is longer to hear it say so.

@@ -77,6 +77,7 @@ impl KafkaSender {
         configuration
             .set("client.id", "eventengine-load")
             .set("linger.ms", "2")
+            .set("reconnect.backoff.max.ms", "1000")
             .set("compression.type", "none");
         for (name, value) in &target.properties {
             configuration.set(name, value);
