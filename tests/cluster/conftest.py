@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from eventengine_harness import images
 from eventengine_harness.accesses import KubernetesAccess
 from eventengine_harness.brokers import Broker
 from eventengine_harness.clusters import Cluster
@@ -43,6 +44,13 @@ def access(cluster: Cluster) -> KubernetesAccess:
 def kafka(cluster: Cluster) -> Broker:
     """The broker beside the cluster; leave it running."""
     return cluster.broker
+
+
+@pytest.fixture(scope="session")
+def product_images(cluster: Cluster) -> None:
+    """The images of operator, adapter and engine, built from this checkout, on the node."""
+    for part in images.PARTS:
+        cluster.node.import_image(images.image(part))
 
 
 @pytest.fixture
