@@ -65,6 +65,10 @@ SHADOWS = "shadows the standard library's `operator`; move it to operator/src or
             "a.yaml:2: FIX" + "ME in the tree; do it, or file an issue",
         ),
         ({"a.rs": "//\n" * 701}, "a.rs:701: has 701 lines, at most 700; split it by subject"),
+        (
+            {"a.rs": "//\n" * 701 + "#[cfg(test)]\nmod tests {}\n"},
+            "a.rs:701: has 701 lines, at most 700; split it by subject",
+        ),
         ({"a.py": LONG_FUNCTION}, "a.py:1: long has 81 lines, at most 80; split it"),
         (
             {"a.py": "class A:\n    async " + LONG_FUNCTION.replace("\n", "\n    ").rstrip() + "\n"},
@@ -107,6 +111,7 @@ def test_rule_objects_to_its_sample_and_names_place_and_remedy(
         {"operator/README.md": "# Operator\n"},
         {"a.py": 'PATH = "/etc/eventengine/engine.yaml"\nROUTE = f"{base}/work/x"\n'},
         {"Cargo.lock": "x\n" * 5000},
+        {"a.rs": "//\n" * 700 + "#[cfg(test)]\n" + "//\n" * 500},
         {"requirements/dev.txt": "x\n" * 5000},
         {"crd.yaml": "# Generated from contract/ by `make update`. Do not edit.\n" + "a:\n" * 5000},
         {"a.py": "def short() -> None:\n" + "    pass\n" * 79},
