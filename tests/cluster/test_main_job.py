@@ -5,33 +5,37 @@ The phases are the demo's own (`eventengine_harness.demo.story`); here each is a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from eventengine_harness.clusters import Cluster
 from eventengine_harness.demo.stages import Stage
 from eventengine_harness.demo.story import Story
 
 
 @pytest.fixture(scope="module")
-def story(stage: Stage) -> Story:
-    """The chart installed, and a namespace to play in."""
-    told = Story(stage, print)
+def story(cluster: Cluster, product_images: None) -> Iterator[Story]:
+    """The chart installed, and a namespace to play in; both are removed after the last phase."""
+    told = Story(Stage.of(cluster), print)
     told.install()
-    return told
+    yield told
+    told.remove()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(180, func_only=True)
 def test_a_pinned_pod_owns_a_core_and_pod_snapshot_and_status_agree(story: Story) -> None:
     outcome = story.show_pinning()
     assert outcome.faults() == []
 
 
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(360, func_only=True)
 def test_a_burst_scales_out_and_in_and_every_event_is_applied_exactly_once(story: Story) -> None:
     outcome = story.show_scaling()
     assert outcome.faults() == []
     assert outcome.figures.replicas_ready_max >= 3
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300, func_only=True)
 def test_the_articles_autoscaler_works_unchanged_and_scales_up(story: Story) -> None:
     outcome = story.show_article_autoscaler()
     assert outcome.scaling_active

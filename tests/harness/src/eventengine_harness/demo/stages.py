@@ -35,6 +35,16 @@ class Stage:
     kafka_address: str
     images: Images
 
+    @staticmethod
+    def of(cluster: Cluster) -> Stage:
+        """The stage that a cluster of the harness is, once its node has our images."""
+        tag = images.default_tag()
+        return Stage(
+            access=cluster.access,
+            kafka_address=cluster.broker.bootstrap_servers,
+            images=Images(**{part: images.reference(part, tag) for part in images.PARTS}),
+        )
+
 
 class StageError(RuntimeError):
     """The stage can't be used; the message says what to do."""
@@ -48,11 +58,7 @@ def local_stage(say: Callable[[str], None]) -> Iterator[Stage]:
     with Cluster(kafka=True) as cluster:
         for archive in archives.values():
             cluster.node.import_image(archive)
-        yield Stage(
-            access=cluster.access,
-            kafka_address=cluster.broker.bootstrap_servers,
-            images=Images(**{part: images.reference(part, images.default_tag()) for part in archives}),
-        )
+        yield Stage.of(cluster)
 
 
 @contextlib.contextmanager
