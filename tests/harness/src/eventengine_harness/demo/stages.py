@@ -11,11 +11,15 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from eventengine_harness import builds, images
 from eventengine_harness.accesses import KubernetesAccess
 from eventengine_harness.clusters import Cluster
 from eventengine_harness.exceptions import CommandError
+
+OTHER_CLUSTER_WAIT_SECONDS: Final = 900.0
+"""Only one cluster fits on a machine: the demo waits so long for another one, such as the tests', to end."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def local_stage(say: Callable[[str], None]) -> Iterator[Stage]:
     """A cluster and a Kafka on this machine, made for the demo and removed after it."""
     say("Setting the stage: images, Kubernetes, Kafka (the first time builds them; up to half an hour)")
     archives = {part: images.image(part) for part in images.PARTS}
-    with Cluster(kafka=True) as cluster:
+    with Cluster(kafka=True, wait_seconds=OTHER_CLUSTER_WAIT_SECONDS) as cluster:
         for archive in archives.values():
             cluster.node.import_image(archive)
         yield Stage.of(cluster)
