@@ -44,6 +44,14 @@ test: setup ## run the tests of all tiers (TIER=unit|controlplane|kafka|cluster 
 demo: setup ## the main job on a real Kubernetes and a real Kafka (CLUSTER=current uses your kubeconfig's)
 	@$(PYTHON) -m eventengine_harness.demo --cluster $(CLUSTER)
 
+.PHONY: soak
+soak: setup ## what takes tens of minutes by its nature, such as the article's slow scale-down
+	@$(PYTHON) -m pytest tests/cluster -m soak -s
+
+.PHONY: bench
+bench: setup ## measure one engine on a real Kafka (ONLY=name for one row)
+	@$(PYTHON) tests/benchmarks/end_to_end.py $(if $(ONLY),--only $(ONLY))
+
 .PHONY: verify
 verify: setup ## check format, lint, types, imports, generated files, lock files
 	@$(PYTHON) tools/verify.py

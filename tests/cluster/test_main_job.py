@@ -42,3 +42,10 @@ def test_the_articles_autoscaler_works_unchanged_and_scales_up(story: Story) -> 
     assert outcome.replicas_at_start == 1
     assert outcome.replicas_desired >= 3
     assert outcome.lag_per_pod_seen > 500
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1500, func_only=True)
+def test_the_articles_autoscaler_scales_down_in_its_own_time(story: Story) -> None:
+    outcome = story.show_article_autoscaler(scale_down_seconds=1200.0)
+    assert outcome.replicas_desired >= 4

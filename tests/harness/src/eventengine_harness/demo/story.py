@@ -43,6 +43,7 @@ BURST_SECONDS: Final = 60
 TRICKLE_AFTER_BURST_SECONDS: Final = 70
 KUBECTL_SECONDS_MAX: Final = 120
 LOOK_EVERY_SECONDS: Final = 2.0
+LAG_BAR_EVENTS_MIN: Final = 10_000
 AUDIT_RESERVE_SECONDS: Final = 40
 
 
@@ -242,7 +243,7 @@ class Story:
             look_started = time.monotonic()
             seen = observer.look()
             observations.append(seen)
-            peak = max(o.lag_events or 0 for o in observations)
+            peak = max(LAG_BAR_EVENTS_MIN, *(o.lag_events or 0 for o in observations))
             self._say(table_line(seen, lag_scale_events=peak))
             height = max(o.replicas_ready for o in observations)
             if (
