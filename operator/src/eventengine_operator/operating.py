@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import random
 import signal
+import time
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final
 
@@ -38,6 +40,8 @@ RECONCILE_SECONDS_MAX: Final = 60.0
 CRD_RETRY_SECONDS: Final = 2.0
 METRICS_RETRY_SECONDS: Final = 2.0
 WATCH_CHECK_SECONDS: Final = 1.0
+WATCH_AUDIT_SECONDS: Final = 30.0
+WATCH_SILENT_SECONDS_MAX: Final = 90.0
 DRAIN_SECONDS: Final = 5.0
 SEIZE_SECONDS: Final = 120.0
 """How long a clean-up keeps operators away: enough for the rest of an uninstallation."""
@@ -148,13 +152,37 @@ class Operator:
             await asyncio.sleep(CRD_RETRY_SECONDS)
 
     async def _attend_watches(self, watches: Watches) -> None:
-        """Watches that ended can't be revived; the process is."""
+        """Watches that ended or fell silent can't be revived; the process is.
+
+        Proof that they see is that they have told of every EventEngine there is. Whatever they miss is
+        worked on all the same.
+        """
+        audit_at, missed_since = 0.0, math.inf
         while watches.is_alive:
-            if watches.has_started and self._state != "leading":
-                self._state = "leading"
-                _log.info("watching")
+            now = time.monotonic()
+            if now >= audit_at:
+                missed = await self._missed_by(watches)
+                if missed is not None:
+                    missed_since = min(missed_since, now) if missed else math.inf
+                if missed == [] and watches.has_started and self._state != "leading":
+                    self._state = "leading"
+                    _log.info("watching")
+                if missed and now - missed_since > WATCH_SILENT_SECONDS_MAX:
+                    raise RuntimeError(f"the watches don't see {missed[0].namespace}/{missed[0].name}")
+                audit_at = now + (WATCH_AUDIT_SECONDS if self._state == "leading" else WATCH_CHECK_SECONDS)
             await asyncio.sleep(WATCH_CHECK_SECONDS)
         raise RuntimeError("the watches ended")
+
+    async def _missed_by(self, watches: Watches) -> list[EngineKey] | None:
+        """EventEngines that the watches have yet to tell of; None where the API server can't be asked."""
+        try:
+            missed = [key for key in await self._all_keys() if not watches.knows(key)]
+        except ApiError as error:
+            _log.warning("can't compare with the watches: %s", error)
+            return None
+        for key in missed:
+            self._queue.push_after(key, COALESCE_SECONDS)
+        return missed
 
     async def _work(self) -> None:
         while True:
@@ -190,10 +218,16 @@ class Operator:
                 _log.warning("resync: %s", error)
 
     async def _push_all(self, spread_seconds: float) -> None:
+        for key in await self._all_keys():
+            self._queue.push_after(key, random.uniform(0, spread_seconds))  # noqa: S311 - spreads load
+
+    async def _all_keys(self) -> list[EngineKey]:
+        """Every EventEngine that is served, listed afresh."""
+        found: list[EngineKey] = []
         for namespace in self._settings.watch_namespaces or ("",):
-            for item in await self._api.list(ENGINES, namespace):
-                key = EngineKey(namespace_of(item), name_of(item))
-                self._queue.push_after(key, random.uniform(0, spread_seconds))  # noqa: S311 - spreads load
+            items = await self._api.list(ENGINES, namespace)
+            found += [EngineKey(namespace_of(item), name_of(item)) for item in items]
+        return found
 
     async def _keep_metrics_apis(self, owner: Object | None) -> None:
         settings = self._settings

@@ -105,6 +105,10 @@ class Watches:
         """Whether they came up."""
         return self._started is not None and self._started.is_set()
 
+    def knows(self, key: EngineKey) -> bool:
+        """Whether the watch has told of this EventEngine."""
+        return key in self._engines
+
     def stop(self) -> None:
         """End the watches, waiting a bounded time for it."""
         if self._loop is not None and self._stop is not None and self.is_alive:
@@ -137,11 +141,7 @@ class Watches:
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry, id="credentials")(log_in_to_watch)
-        self._watch(
-            registry,
-            (API_GROUP, API_VERSION, PLURAL),
-            lambda item: EngineKey(namespace_of(item), name_of(item)),
-        )
+        self._watch_engines(registry)
         for resource in OWNED:
             self._watch(registry, resource, key_of_owned)
         self._watch(registry, AUTOSCALERS, self._key_of_known_autoscaler)

@@ -1,0 +1,85 @@
+"""Watches are believed only as long as they tell of what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from eventengine_operator import operating
+from eventengine_operator.clients.errors import UnavailableError
+from eventengine_operator.handlers.reconciler import EngineKey
+from eventengine_operator.measuring import Measurements
+from eventengine_operator.operating import Operator
+from eventengine_operator.settings import Settings
+
+HUNT = {"metadata": {"namespace": "default", "name": "hunt"}}
+
+
+class Api:
+    """Lists EventEngines, or can't."""
+
+    def __init__(self, *items: Any, error: Exception | None = None) -> None:
+        self.items = list(items)
+        self.error = error
+
+    async def list(self, *_: Any) -> list[Any]:
+        if self.error is not None:
+            raise self.error
+        return self.items
+
+
+class Watches:
+    """Watches that know some keys and end after some looks at them."""
+
+    has_started = True
+
+    def __init__(self, *known: EngineKey, looks: int = 1) -> None:
+        self.known = set(known)
+        self.looks = looks
+
+    @property
+    def is_alive(self) -> bool:
+        self.looks -= 1
+        return self.looks >= 0
+
+    def knows(self, key: EngineKey) -> bool:
+        return key in self.known
+
+
+async def attend(monkeypatch: pytest.MonkeyPatch, api: Any, watches: Any) -> tuple[str, list[EngineKey], str]:
+    """(state, keys that were pushed, why it ended)."""
+    monkeypatch.setattr(operating, "WATCH_CHECK_SECONDS", 0.0)
+    operator = Operator(Settings(), api, Measurements())
+    operator._state = "the watches are starting"
+    pushed: list[EngineKey] = []
+    monkeypatch.setattr(operator._queue, "push_after", lambda key, _: pushed.append(key))
+    with pytest.raises(RuntimeError) as ended:
+        await operator._attend_watches(watches)
+    return operator._state, pushed, str(ended.value)
+
+
+async def test_watches_that_know_all_engines_make_a_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, pushed, _ = await attend(monkeypatch, Api(HUNT), Watches(EngineKey("default", "hunt")))
+    assert (state, pushed) == ("leading", [])
+
+
+async def test_missed_engine_is_worked_on_and_keeps_the_operator_from_being_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state, pushed, _ = await attend(monkeypatch, Api(HUNT), Watches())
+    assert (state, pushed) == ("the watches are starting", [EngineKey("default", "hunt")])
+
+
+async def test_watches_that_stay_blind_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operating, "WATCH_SILENT_SECONDS_MAX", -1.0)
+    _, _, reason = await attend(monkeypatch, Api(HUNT), Watches(looks=5))
+    assert reason == "the watches don't see default/hunt"
+
+
+async def test_unreachable_api_server_is_no_proof_either_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(operating, "WATCH_SILENT_SECONDS_MAX", -1.0)
+    api = Api(error=UnavailableError(503, "list eventengines", "no"))
+    state, _, reason = await attend(monkeypatch, api, Watches(looks=3))
+    assert (state, reason) == ("the watches are starting", "the watches ended")
