@@ -79,6 +79,7 @@ struct State {
     messages: Option<Arc<Mutex<Queue>>>,
     owned: BTreeMap<i32, Owned>,
     to_begin: Vec<(i32, i64)>,
+    joined: bool,
     next_epoch: u32,
     next_ticket: u64,
     generation: u64,
@@ -101,6 +102,8 @@ impl Rebalance for Callbacks {
 
 impl State {
     fn assigned(&mut self, client: &Client, partitions: &Partitions) {
+        // A member without partitions is ready, too: it stands by for the others'.
+        self.joined = true;
         if let Some(messages) = &self.messages {
             let messages = lock(messages);
             for entry in partitions.entries() {
@@ -422,6 +425,7 @@ pub fn run(parts: Parts) {
         messages: None,
         owned: BTreeMap::new(),
         to_begin: Vec::new(),
+        joined: false,
         next_epoch: 0,
         next_ticket: 0,
         generation: 0,
@@ -518,11 +522,10 @@ fn consume(shared: &Arc<Shared>, state: &Arc<Mutex<State>>, member: &Arc<Client>
     }
     let credit = credit(shared);
     let mut batch = Vec::with_capacity(BATCH);
-    let mut joined = false;
     let mut checked = Instant::now() - HEALTH_INTERVAL;
     while !shared.stop_sources.load(Ordering::Relaxed) {
         serve_events(shared, &events, &mut batch, Duration::ZERO);
-        let room = {
+        let (room, joined) = {
             let mut state = lock(state);
             if shared.requested_generation() > state.generation {
                 state.reset(member);
@@ -530,8 +533,7 @@ fn consume(shared: &Arc<Shared>, state: &Arc<Mutex<State>>, member: &Arc<Client>
             let restored = state.restorer.take_results();
             restored.into_iter().for_each(|restored| state.install(restored));
             state.begin_installed(member);
-            joined |= !state.owned.is_empty();
-            state.room(credit)
+            (state.room(credit), state.joined)
         };
         if joined && checked.elapsed() >= HEALTH_INTERVAL {
             checked = Instant::now();
