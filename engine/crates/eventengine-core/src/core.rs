@@ -557,19 +557,26 @@ mod tests {
             Some(self.pool.send(chunk))
         }
 
-        /// Takes a partition: state from the changelog, position from the offsets. None if the pool is full.
-        fn assign(&mut self, broker: &Broker, partition: u32) {
+        /// Takes a partition: state from the changelog, position from the offsets.
+        fn assign(&mut self, broker: &mut Broker, partition: u32) {
             self.next_epoch += 1;
             let epoch = self.next_epoch;
             self.control(Descriptor { partition, ..Descriptor::new(Kind::Drop) });
-            for ((_, key), value) in broker.changelog.range((partition, vec![])..(partition + 1, vec![])) {
-                let mut bytes = key.clone();
+            let range = (partition, vec![])..(partition + 1, vec![]);
+            let records: Vec<(Vec<u8>, Vec<u8>)> =
+                broker.changelog.range(range).map(|((_, key), value)| (key.clone(), value.clone())).collect();
+            for (key, value) in records {
+                let mut bytes = key;
                 bytes.extend((value.len() as u16).to_le_bytes());
                 bytes.extend(value);
                 let chunk = loop {
                     match self.chunk_with(&bytes) {
                         Some(chunk) => break chunk,
-                        None => self.run(1000),
+                        // Chunks come back from the publisher, which goes on meanwhile.
+                        None => {
+                            self.run(1000);
+                            self.publish(broker, usize::MAX, false);
+                        }
                     }
                 };
                 let length = bytes.len() as u32;
@@ -665,7 +672,7 @@ mod tests {
         }
 
         /// The source notices that a reset was asked for.
-        fn reset_if_asked(&mut self, broker: &Broker) {
+        fn reset_if_asked(&mut self, broker: &mut Broker) {
             if self.requested_generation > self.generation {
                 let ticket = self.requested_generation;
                 self.control(Descriptor { ticket, ..Descriptor::new(Kind::Reset) });
@@ -780,11 +787,11 @@ mod tests {
             let mut rigs = [Rig::new(), Rig::new()];
             let mut owner = [0_usize; PARTITION_COUNT];
             for partition in 0..PARTITION_COUNT as u32 {
-                rigs[0].assign(&broker, partition);
+                rigs[0].assign(&mut broker, partition);
             }
             for act in acts {
                 for rig in &mut rigs {
-                    rig.reset_if_asked(&broker);
+                    rig.reset_if_asked(&mut broker);
                 }
                 match act {
                     Act::Fetch(partition, count) => rigs[owner[partition as usize]].fetch(&broker, partition, count),
@@ -799,20 +806,20 @@ mod tests {
                     Act::Move(partition) => {
                         let from = owner[partition as usize];
                         rigs[from].revoke(&mut broker, partition);
-                        rigs[1 - from].assign(&broker, partition);
+                        rigs[1 - from].assign(&mut broker, partition);
                         owner[partition as usize] = 1 - from;
                     }
                     Act::Crash => {
                         rigs[1] = Rig::new();
                         for partition in (0..PARTITION_COUNT as u32).filter(|partition| owner[*partition as usize] == 1) {
-                            rigs[1].assign(&broker, partition);
+                            rigs[1].assign(&mut broker, partition);
                         }
                     }
                 }
             }
             for _ in 0..200 {
                 for (index, rig) in rigs.iter_mut().enumerate() {
-                    rig.reset_if_asked(&broker);
+                    rig.reset_if_asked(&mut broker);
                     for partition in (0..PARTITION_COUNT as u32).filter(|partition| owner[*partition as usize] == index) {
                         rig.fetch(&broker, partition, 8);
                     }
@@ -837,9 +844,9 @@ mod tests {
 
     #[test]
     fn the_end_of_a_partition_moves_its_position_over_control_markers() {
-        let broker = Broker { source: events(2), ..Broker::default() };
+        let mut broker = Broker { source: events(2), ..Broker::default() };
         let mut rig = Rig::new();
-        rig.assign(&broker, 0);
+        rig.assign(&mut broker, 0);
         rig.fetch(&broker, 0, 2);
         let epoch = rig.epochs[&0];
         let end = Descriptor { partition: 0, epoch, offset: 7, ..Descriptor::new(Kind::EndOfPartition) };
@@ -855,11 +862,11 @@ mod tests {
     fn events_of_a_former_assignment_are_stale() {
         let mut broker = Broker { source: events(10), ..Broker::default() };
         let mut rig = Rig::new();
-        rig.assign(&broker, 0);
+        rig.assign(&mut broker, 0);
         rig.run(10);
         rig.fetch(&broker, 0, 5);
         rig.revoke(&mut broker, 0);
-        rig.assign(&broker, 0);
+        rig.assign(&mut broker, 0);
         rig.run(100);
         assert_eq!((rig.stats.applied.get(), rig.stats.stale.get()), (0, 5));
         assert_eq!(rig.pool.in_use(), 0);
@@ -869,7 +876,7 @@ mod tests {
     fn more_changes_than_a_cut_holds_wait_for_a_commit() {
         let mut broker = Broker { source: events(40), ..Broker::default() };
         let mut rig = Rig::new();
-        rig.assign(&broker, 0);
+        rig.assign(&mut broker, 0);
         rig.fetch(&broker, 0, 40);
         rig.run(1000);
         let held = rig.stats.applied.get();
@@ -887,7 +894,7 @@ mod tests {
         let mut broker = Broker { source: events(5), ..Broker::default() };
         broker.changelog.insert((0, vec![9; KEY_BYTES]), vec![1, 2, 3]);
         let mut rig = Rig::new();
-        rig.assign(&broker, 0);
+        rig.assign(&mut broker, 0);
         rig.fetch(&broker, 0, 5);
         rig.run(100);
         assert_eq!((rig.stats.applied.get(), rig.stats.restore_failures.get()), (0, 1));
