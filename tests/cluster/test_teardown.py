@@ -44,7 +44,7 @@ with cluster:
     cluster.access.apply({**pod, "spec": {"containers": [container]}}, namespace="default")
     cluster.access.wait_for_condition("pod", "stayer", "Ready", namespace="default")
     print("warden", cluster.warden_pid, flush=True)
-    signal.pause()
+    sys.stdin.read()  # until the test ends it, or is itself gone
 """
 
 
@@ -84,7 +84,7 @@ def leftovers(marker: str) -> list[str]:
 def owner() -> Iterator[subprocess.Popen[str]]:
     """A child process that brings up a cluster with a pod and stays."""
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER_PROGRAM], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", OWNER_PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             yield process
@@ -109,7 +109,9 @@ def ledger_with(process: subprocess.Popen[str], component: str) -> Ledger:
         names = [entry["name"] for entry in ledger.processes] if ledger else []
         return ledger if component in names and ledger.owner_pid == process.pid else None
 
-    return wait_for(started, f"the start of {component}", BRING_UP_DEADLINE_SECONDS)
+    # The child may have to wait for somebody else's cluster first.
+    deadline_seconds = OTHER_CLUSTER_WAIT_SECONDS + BRING_UP_DEADLINE_SECONDS
+    return wait_for(started, f"the start of {component}", deadline_seconds)
 
 
 def wait_until_clean(marker: str) -> None:
