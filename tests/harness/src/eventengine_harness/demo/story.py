@@ -265,14 +265,14 @@ class Story:
         Deployment back to minReplicas.
         """
         self._say("\nkubectl apply -f examples/treasure-hunt/hpa.yaml: the article's autoscaler, unchanged")
-        self._apply_example("event-engine.yaml")
-        self._wait_ready("event-engine", 1)
-        at_start = self._replicas("event-engine")
         load = self._start_load(
             "load-article",
             "event-engine-events",
             ["--rate", "1000", "--duration", "90s", "--first-producer", "0"],
         )
+        self._apply_example("event-engine.yaml")
+        self._wait_ready("event-engine", 1)
+        at_start = self._replicas("event-engine")
         self._stage.access.apply(EXAMPLES / "hpa.yaml", namespace=NAMESPACE)
         seen = 0
 
