@@ -53,7 +53,7 @@ bench: setup ## measure one engine on a real Kafka (ONLY=name for one row)
 	@$(PYTHON) tests/benchmarks/end_to_end.py $(if $(ONLY),--only $(ONLY))
 
 .PHONY: verify
-verify: setup ## check format, lint, types, imports, generated files, lock files
+verify: setup ## check format, lint, types, imports, generated files, the tree
 	@$(PYTHON) tools/verify.py
 
 .PHONY: update
