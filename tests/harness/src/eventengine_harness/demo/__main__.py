@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 
-from eventengine_harness.exceptions import HarnessError
+from eventengine_harness.exceptions import DeadlineError, HarnessError
 
 from .stages import StageError, current_stage, local_stage
 from .story import Story
@@ -44,12 +44,12 @@ def main() -> int:
             finally:
                 if options.cluster == "current":
                     story.remove()
+    except (DeadlineError, TimeoutError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
     except (StageError, HarnessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
-    except TimeoutError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("demo: interrupted; everything it started has been ended", file=sys.stderr)
         return 130

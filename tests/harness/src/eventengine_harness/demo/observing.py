@@ -18,6 +18,8 @@ from typing import Any, Final
 from eventengine_contract.quantities import parse_quantity_millis
 from kubernetes import client, config
 
+from eventengine_harness import waiting
+
 from .timelines import Observation
 
 EXTERNAL: Final = "/apis/external.metrics.k8s.io/v1beta1"
@@ -145,6 +147,7 @@ class EngineObserver:
         return (last[1] - first[1]) / seconds, (last[2] - first[2]) / seconds
 
 
+REPORT_SECONDS: Final = 5.0
 RATE_LOOKS: Final = 2
 """Rates are over this many looks, so that the second's edge does not make them jump."""
 
@@ -165,23 +168,23 @@ def _single_ratio(answer: Any | None) -> float | None:
 def wait_for(
     condition: Callable[[], Any],
     what: str,
-    timeout_seconds: float,
+    deadline_seconds: float,
     report: Callable[[str], None] = lambda _: None,
 ) -> Any:
-    """Poll until `condition` returns something true, and return that.
+    """Wait until `condition` returns something true, and return that; tell every few seconds that it waits.
 
     Raises:
-        TimeoutError: naming `what`, after `timeout_seconds`.
+        DeadlineError: naming `what`, after `deadline_seconds`.
     """
-    started = time.monotonic()
-    last_report = started
-    while True:
-        if result := condition():
-            return result
+    started = reported = time.monotonic()
+
+    def fulfilled() -> Any:
+        nonlocal reported
+        result = condition() or None
         now = time.monotonic()
-        if now - started > timeout_seconds:
-            raise TimeoutError(f"{what}: not within {timeout_seconds:.0f} s")
-        if now - last_report > 5:
+        if result is None and now - reported > REPORT_SECONDS:
             report(f"  waiting for {what} ({now - started:.0f} s)")
-            last_report = now
-        time.sleep(0.25)
+            reported = now
+        return result
+
+    return waiting.wait_for(fulfilled, what, deadline_seconds)

@@ -57,7 +57,7 @@ class StageError(RuntimeError):
 @contextlib.contextmanager
 def local_stage(say: Callable[[str], None]) -> Iterator[Stage]:
     """A cluster and a Kafka on this machine, made for the demo and removed after it."""
-    say("Setting the stage: images, Kubernetes, Kafka (the first time builds them; up to half an hour)")
+    say("Setting the stage: images, Kubernetes, Kafka (the first time builds them)")
     archives = {part: images.image(part) for part in images.PARTS}
     with Cluster(kafka=True, wait_seconds=OTHER_CLUSTER_WAIT_SECONDS) as cluster:
         for archive in archives.values():
