@@ -1,0 +1,137 @@
+//! One event: from its descriptor to its output or its refusal.
+//!
+//! Owns the choice of the next event and what a position means. A more urgent lane goes
+//! first; the I/O threads take turns within a lane. The position of a partition only grows.
+
+use std::sync::atomic::Ordering;
+
+use super::{Core, DIRECT_BASE, DIRECT_PARTITIONS, Step};
+use crate::parse::Reason;
+use crate::pool::Chunk;
+use crate::program::{Origin, Output, Program};
+use crate::ring::{Descriptor, Kind};
+
+impl<P: Program> Core<P> {
+    pub(super) fn next_event(&mut self) -> Step {
+        let inputs = self.inputs.len();
+        for lane in 1..3 {
+            for turn in 0..inputs {
+                let input = (self.next_input + turn) % inputs;
+                if let Some(descriptor) = self.inputs[input][lane].pop() {
+                    self.next_input = (input + 1) % inputs;
+                    self.since_flush += 1;
+                    return self.event(descriptor);
+                }
+            }
+        }
+        Step::Idle
+    }
+
+    /// Whether an event belongs to what its partition is now.
+    fn is_current(&self, descriptor: &Descriptor) -> bool {
+        self.partitions.get(descriptor.partition as usize).is_some_and(|partition| {
+            partition.open && partition.epoch == descriptor.epoch && partition.position <= descriptor.offset
+        })
+    }
+
+    pub(super) fn event(&mut self, descriptor: Descriptor) -> Step {
+        let direct = descriptor.partition >= DIRECT_BASE;
+        if !direct && !self.is_current(&descriptor) {
+            self.stats.stale.add(1);
+            if let Ok(chunk) = self.pool.claim(descriptor.chunk) {
+                self.releaser.release(chunk);
+            }
+            return Step::Control;
+        }
+        if descriptor.kind == Kind::EndOfPartition {
+            self.move_to(descriptor.partition, descriptor.offset);
+            return Step::Control;
+        }
+        let Ok(mut chunk) = self.pool.claim(descriptor.chunk) else {
+            // An event without its chunk can't be applied; its position must not pass over it silently.
+            self.refuse(descriptor, None, Reason::InvalidJson);
+            return Step::Event { ingested_at_nanoseconds: descriptor.ingested_at_nanoseconds };
+        };
+        let applied = match descriptor.kind {
+            Kind::Event => self.apply(&descriptor, &mut chunk),
+            _ => Err(Reason::from_number(descriptor.reason).unwrap_or(Reason::InvalidJson)),
+        };
+        match applied {
+            Ok(output) => {
+                self.stats.applied.add(1);
+                self.move_to(output.partition, output.offset + 1);
+                self.emit(Descriptor { chunk: self.pool.send(chunk), ..output });
+            }
+            Err(reason) => {
+                self.refuse(descriptor, Some(chunk), reason);
+                if !direct {
+                    self.move_to(descriptor.partition, descriptor.offset + 1);
+                }
+            }
+        }
+        Step::Event { ingested_at_nanoseconds: descriptor.ingested_at_nanoseconds }
+    }
+
+    /// Runs the program and leaves the output in the event's chunk.
+    fn apply(&mut self, descriptor: &Descriptor, chunk: &mut Chunk) -> Result<Descriptor, Reason> {
+        let payload = &self.pool.bytes(chunk)[..descriptor.length as usize];
+        let event = self.program.read(payload)?;
+        let routing = self.program.routing(&event);
+        let origin = if descriptor.partition >= DIRECT_BASE {
+            // A direct event comes without partition and offset: its key gives the one, its arrival the other.
+            let partition = DIRECT_BASE + routing.district % DIRECT_PARTITIONS as u32;
+            Origin { partition, offset: self.partitions[partition as usize].position }
+        } else {
+            Origin { partition: descriptor.partition, offset: descriptor.offset }
+        };
+        let mut output = Output::new(&mut self.scratch);
+        self.program.apply(&event, origin, &mut self.arena, &mut output)?;
+        let length = output.len();
+        self.pool.bytes_mut(chunk)[..length].copy_from_slice(&self.scratch[..length]);
+        Ok(Descriptor {
+            kind: Kind::Output,
+            partition: origin.partition,
+            offset: origin.offset,
+            length: length as u32,
+            routing,
+            ..*descriptor
+        })
+    }
+
+    fn refuse(&mut self, descriptor: Descriptor, chunk: Option<Chunk>, reason: Reason) {
+        self.stats.refused[reason as usize].add(1);
+        let original_length = match descriptor.kind {
+            Kind::Refused => descriptor.original_length,
+            _ => descriptor.length,
+        };
+        self.emit(Descriptor {
+            kind: Kind::DeadLetter,
+            reason: reason as u8,
+            chunk: chunk.map_or(crate::pool::RawChunk::NONE, |chunk| self.pool.send(chunk)),
+            length: if descriptor.chunk.is_none() { 0 } else { descriptor.length },
+            original_length,
+            ..descriptor
+        });
+    }
+
+    /// Pushes to the publisher. There is room: it was looked for before the event was taken.
+    pub(super) fn emit(&mut self, descriptor: Descriptor) {
+        self.stats.uncut.store(true, Ordering::Relaxed);
+        let pushed = self.publish.push(descriptor);
+        assert!(pushed.is_ok(), "the publish ring had room before the event was taken");
+    }
+
+    pub(super) fn move_to(&mut self, partition: u32, position: i64) {
+        let state = &mut self.partitions[partition as usize];
+        if position <= state.position {
+            return;
+        }
+        state.position = position;
+        self.stats.positions[partition as usize].store(position, Ordering::Relaxed);
+        if !state.moved && partition < DIRECT_BASE {
+            state.moved = true;
+            self.moved.push(partition);
+            self.stats.uncut.store(true, Ordering::Relaxed);
+        }
+    }
+}
