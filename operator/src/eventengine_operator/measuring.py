@@ -40,6 +40,11 @@ class Measurements:
             ["verb", "resource", "code"],
             registry=self.registry,
         )
+        self.api_wait_seconds = Counter(
+            "eventengine_operator_api_wait_seconds_total",
+            "Time that calls waited for their turn: the client's own rate limit, and pauses the server asked for.",
+            registry=self.registry,
+        )
         self.watch_events = Counter(
             "eventengine_operator_watch_events_total", "Watch events.", ["resource"], registry=self.registry
         )

@@ -23,6 +23,7 @@ from .clients.errors import ApiError
 from .clients.event_posting import EventPoster
 from .clients.kubernetes_api import DEPLOYMENTS, ENGINES, KubernetesApi
 from .clients.leases import Leadership, LeaseTimes
+from .clients.pacing import Pace
 from .handlers.metrics_apis import MetricsApiKeeper, delete_api_services, make_policy
 from .handlers.queueing import KeyQueue
 from .handlers.reconciler import EngineKey, Reconciler
@@ -53,9 +54,13 @@ _log = logging.getLogger(__name__)
 class Operator:
     """One operator process."""
 
-    def __init__(self, settings: Settings, api: KubernetesApi, measurements: Measurements) -> None:
+    def __init__(
+        self, settings: Settings, api: KubernetesApi, lease_api: KubernetesApi, measurements: Measurements
+    ) -> None:
         self._settings = settings
         self._api = api
+        self._lease_api = lease_api
+        """Calls for the Lease never queue behind others: leadership must not be lost to a busy day."""
         self._measurements = measurements
         self._queue: KeyQueue[EngineKey] = KeyQueue(measurements)
         self._reports = EngineReports(measurements)
@@ -79,7 +84,7 @@ class Operator:
         await server.start()
         owner = await self._until(stop, self._own_deployment())
         times = LeaseTimes(settings.lease_seconds, settings.renew_deadline_seconds, settings.retry_seconds)
-        leadership = Leadership(self._api, settings.namespace, settings.holder, times, owner)
+        leadership = Leadership(self._lease_api, settings.namespace, settings.holder, times, owner)
         self._state = "standby"
         try:
             await self._until(stop, leadership.acquire())
@@ -190,7 +195,7 @@ class Operator:
             try:
                 with self._measurements.reconcile_seconds.time():
                     async with asyncio.timeout(RECONCILE_SECONDS_MAX):
-                        seconds = await self._reconciler.reconcile(key)
+                        outlook = await self._reconciler.reconcile(key)
             except (ApiError, TimeoutError) as error:
                 retry_after = error.retry_after_seconds if isinstance(error, ApiError) else 0.0
                 delay = self._queue.failed(key, retry_after)
@@ -202,10 +207,13 @@ class Operator:
                 self._measurements.reconciles.labels("fault").inc()
                 _log.exception("%s/%s: again in %.1f s", key.namespace, key.name, delay)
             else:
-                self._measurements.reconciles.labels("ok").inc()
-                self._queue.done(key)
-                if seconds is not None:
-                    self._queue.push_after(key, seconds)
+                self._measurements.reconciles.labels("blocked" if outlook.is_blocked else "ok").inc()
+                if outlook.is_blocked:
+                    self._queue.failed(key)
+                else:
+                    self._queue.done(key)
+                if outlook.seconds is not None:
+                    self._queue.push_after(key, outlook.seconds)
 
     async def _resync(self) -> None:
         """Reconcile everything now and then, spread over the interval: watches may lose events."""
@@ -328,9 +336,10 @@ async def run_operator(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     measurements = Measurements()
-    api = KubernetesApi(await open_api_client(), measurements)
+    client = await open_api_client()
+    api = KubernetesApi(client, measurements, Pace(settings.calls_per_second, settings.calls_burst))
     try:
-        return await Operator(settings, api, measurements).run(stop)
+        return await Operator(settings, api, KubernetesApi(client, measurements), measurements).run(stop)
     finally:
         await api.close()
 

@@ -46,6 +46,10 @@ class Settings:
     adapter_service_port: int = 443
     workers: int = 4
     """EventEngines reconciled at the same time."""
+    calls_per_second: float = 200.0
+    """Calls to the API server, the Lease's aside, at an even pace."""
+    calls_burst: int = 400
+    """Calls that may go out at once after a rest."""
     resync_seconds: float = 300.0
     """Every EventEngine is reconciled at least this often, whatever the watches say."""
     metrics_resync_seconds: float = 30.0
@@ -71,7 +75,8 @@ class Settings:
         for name in ("namespace", "adapter_service", *(["deployment"] if self.deployment else [])):
             if not _NAME.match(getattr(self, name)):
                 raise SettingsError(f"{_variable(name)}: {getattr(self, name)!r} is no object's name")
-        for name in ("workers", "resync_seconds", "metrics_resync_seconds", "retry_seconds"):
+        positive = ("workers", "resync_seconds", "metrics_resync_seconds", "retry_seconds")
+        for name in (*positive, "calls_per_second", "calls_burst"):
             if not 0 < getattr(self, name) <= 86_400:
                 raise SettingsError(f"{_variable(name)}: must be above 0 and at most 86400")
         for name in ("listen_port", "adapter_service_port"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from eventengine_operator import operating
 from eventengine_operator.clients.errors import UnavailableError
-from eventengine_operator.handlers.reconciler import EngineKey
+from eventengine_operator.handlers.queueing import JITTER
+from eventengine_operator.handlers.reconciler import BLOCKED, EngineKey, Outlook
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.operating import Operator
 from eventengine_operator.settings import Settings
@@ -49,7 +51,7 @@ class Watches:
 async def attend(monkeypatch: pytest.MonkeyPatch, api: Any, watches: Any) -> tuple[str, list[EngineKey], str]:
     """(state, keys that were pushed, why it ended)."""
     monkeypatch.setattr(operating, "WATCH_CHECK_SECONDS", 0.0)
-    operator = Operator(Settings(), api, Measurements())
+    operator = Operator(Settings(), api, api, Measurements())
     operator._state = "the watches are starting"
     pushed: list[EngineKey] = []
     monkeypatch.setattr(operator._queue, "push_after", lambda key, _: pushed.append(key))
@@ -83,3 +85,40 @@ async def test_unreachable_api_server_is_no_proof_either_way(
     api = Api(error=UnavailableError(503, "list eventengines", "no"))
     state, _, reason = await attend(monkeypatch, api, Watches(looks=3))
     assert (state, reason) == ("the watches are starting", "the watches ended")
+
+
+class Reconciler:
+    """Can't do its work, for example for a quota, until somebody makes room."""
+
+    def __init__(self) -> None:
+        self.outlooks = [BLOCKED] * 4 + [Outlook()]
+        self.has_worked = asyncio.Event()
+
+    async def reconcile(self, _: EngineKey) -> Outlook:
+        outlook = self.outlooks.pop(0)
+        if not outlook.is_blocked:
+            self.has_worked.set()
+        return outlook
+
+
+async def test_blocked_engine_is_tried_again_with_backoff_rather_than_in_a_loop() -> None:
+    unused: Any = Api()
+    operator = Operator(Settings(), unused, unused, Measurements())
+    reconciler: Any = Reconciler()
+    operator._reconciler = reconciler
+    delays: list[float] = []
+    failed = operator._queue.failed
+
+    def fail_now(key: EngineKey, _: float = 0.0) -> float:
+        delays.append(failed(key))
+        operator._queue.push(key)
+        return delays[-1]
+
+    operator._queue.failed = fail_now  # type: ignore[method-assign]
+    operator._queue.push(EngineKey("default", "hunt"))
+    work = asyncio.create_task(operator._work())
+    await asyncio.wait_for(reconciler.has_worked.wait(), 5)
+    work.cancel()
+    operator._queue.close()
+    assert delays == pytest.approx([0.5, 1, 2, 4], rel=JITTER)
+    assert b'reconciles_total{result="blocked"} 4.0' in operator._measurements.exposition()

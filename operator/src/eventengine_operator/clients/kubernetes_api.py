@@ -1,7 +1,7 @@
 """Calls to the API server on plain objects: get, list, apply, patch, delete.
 
-Owns paths, headers, timeouts, the bound on concurrent calls, and their counting. Decides
-nothing and repeats nothing: what failed is decided anew by the next reconcile.
+Owns paths, headers, timeouts, the bounds on concurrent calls and on their rate, and their counting.
+Decides nothing and repeats nothing: what failed is decided anew by the next reconcile.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from eventengine_operator.measuring import Measurements
 from eventengine_operator.resources.objects import Object, name_of, namespace_of, text_at
 
 from .errors import ApiError, NotFoundError, UnavailableError, error_of_answer
+from .pacing import Pace
 
 CALLS_AT_ONCE_MAX: Final = 16
 CALL_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
@@ -74,11 +75,12 @@ def type_of(kind: str) -> ResourceType:
 
 
 class KubernetesApi:
-    """The API server."""
+    """The API server. Without a `pace` calls go out at once, which is for the Lease alone."""
 
-    def __init__(self, client: ApiClient, measurements: Measurements) -> None:
+    def __init__(self, client: ApiClient, measurements: Measurements, pace: Pace | None = None) -> None:
         self._client = client
         self._measurements = measurements
+        self._pace = pace
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
 
     async def close(self) -> None:
@@ -179,6 +181,8 @@ class KubernetesApi:
         request = f"{verb} {path.removeprefix('/apis/').removeprefix('/api/')}"
         url = f"{path}?{urlencode(query)}" if query else path
         code = "none"
+        if self._pace is not None:
+            self._measurements.api_wait_seconds.inc(await self._pace.turn())
         try:
             async with self._slots:
                 status, retry_after, data = await self._exchange(method, url, body, content_type)
@@ -188,7 +192,10 @@ class KubernetesApi:
         finally:
             self._measurements.api_calls.labels(verb, resource.plural, code).inc()
         if not 200 <= status < 300:
-            raise error_of_answer(status, request, data, retry_after)
+            refusal = error_of_answer(status, request, data, retry_after)
+            if status == 429 and self._pace is not None:
+                self._pace.hold(refusal.retry_after_seconds)
+            raise refusal
         return _decoded(request, data)
 
     async def _exchange(

@@ -39,6 +39,21 @@ class EngineKey:
     name: str
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What a reconcile leaves to do: when to look again of itself, and whether it could do its work.
+
+    What blocks it is another's (a name, a quota, a namespace), and the end of that wakes nobody up.
+    """
+
+    seconds: float | None = None
+    is_blocked: bool = False
+
+
+NOTHING_LEFT = Outlook()
+BLOCKED = Outlook(is_blocked=True)
+
+
 class Reconciler:
     """See the module."""
 
@@ -58,8 +73,8 @@ class Reconciler:
         self._pods_by_key: dict[EngineKey, frozenset[str]] = {}
         self.metrics_apis = MetricsApis()
 
-    async def reconcile(self, key: EngineKey) -> float | None:
-        """Bring one EventEngine about; returns in how many seconds to look again, if soon.
+    async def reconcile(self, key: EngineKey) -> Outlook:
+        """Bring one EventEngine about.
 
         Raises:
             ApiError: the pass could not be finished and has to be repeated.
@@ -67,25 +82,25 @@ class Reconciler:
         source = await self._api.get(ENGINES, key.namespace, key.name)
         if source is None:
             self._remember_pods(key, frozenset())
-            return None
+            return NOTHING_LEFT
         engine = read_engine(source)
         if engine.is_being_deleted:
-            return None
+            return NOTHING_LEFT
         surroundings = await observe(self._api, key.namespace, key.name)
         plan = self._plan(engine, self._observed(surroundings, NO_OUTCOME))
         try:
             outcome = await execute(self._api, engine, plan.actions)
         except NamespaceEndingError:
             _log.info("%s/%s: its namespace is being deleted", key.namespace, key.name)
-            return REREAD_SECONDS
+            return BLOCKED
         self._remember_pods(key, frozenset(pod.uid for pod in surroundings.pods))
         self._reports.refresh(surroundings.pods, lambda: self._when_read(key))
         observed = self._observed(surroundings, outcome)
         await self._report(engine, plan, observed, outcome.errors)
-        # What blocks is another's, so that its end wakes nobody up.
-        is_blocked = bool(plan.conflicts or plan.awaits_deletion_of or outcome.errors)
+        if plan.conflicts or plan.awaits_deletion_of or outcome.errors:
+            return BLOCKED
         is_waiting = any(not pod.is_ready and not pod.is_leaving for pod in surroundings.pods)
-        return REREAD_SECONDS if is_waiting or is_blocked else None
+        return Outlook(REREAD_SECONDS) if is_waiting else NOTHING_LEFT
 
     def _plan(self, engine: Engine, observed: Observed) -> Plan:
         if engine.spec is None:
