@@ -5,9 +5,6 @@ everything the build reads (sources, lock file, toolchain, profile), so that a
 stale module can't be used by mistake and a fresh clone reuses a former build.
 Entries are made in a temporary folder and renamed, never written in place.
 
-Cargo's own intermediate results lie in the same cache, shared by all checkouts: the dependencies, librdkafka
-above all, are compiled once per lock file and compiler.
-
 Usage: python tools/native.py [--profile release|dev] [--print-entry]
 """
 
@@ -25,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from cargo import compiler_version, shared_target, user_cache
+
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "engine"
 TARGET = ENGINE / "src" / "eventengine" / "_native.abi3.so"
@@ -40,20 +39,6 @@ SYSTEM_PACKAGES = (
     "zlib1g-dev",
 )
 CACHE_ENTRIES_MAX = 6
-
-
-def user_cache() -> Path:
-    """The folder that outlives clones: `$XDG_CACHE_HOME/eventengine` or `~/.cache/eventengine`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eventengine"
-
-
-def cargo_environment() -> dict[str, str]:
-    """The environment for every cargo command: a target folder that all checkouts share."""
-    compiler = subprocess.run(
-        ["rustc", "--version"], check=True, capture_output=True, text=True, cwd=ROOT
-    ).stdout
-    key = hashlib.sha256((ENGINE / "Cargo.lock").read_bytes() + compiler.encode()).hexdigest()[:16]
-    return {**os.environ, "CARGO_TARGET_DIR": str(user_cache() / "cargo" / key)}
 
 
 def inputs() -> list[Path]:
@@ -84,10 +69,9 @@ def source_hash() -> str:
 
 def cache_key(profile: str) -> str:
     """Name of the cache entry: sources, profile, compiler and machine type."""
-    compiler = subprocess.run(
-        ["rustc", "--version"], check=True, capture_output=True, text=True, cwd=ROOT
-    ).stdout
-    text = "\n".join([source_hash(), profile, compiler, platform.machine(), platform.libc_ver()[1]])
+    text = "\n".join(
+        [source_hash(), profile, compiler_version(ENGINE), platform.machine(), platform.libc_ver()[1]]
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -119,10 +103,10 @@ def install_system_packages() -> None:
 def build(profile: str, destination: Path) -> None:
     """Compile the module with maturin and put the shared library into `destination`."""
     install_system_packages()
-    environment = {**cargo_environment(), "EVENTENGINE_SOURCE_HASH": source_hash()}
     started = time.monotonic()
     print(f"native: building the {profile} module (a few minutes the first time)", flush=True)
-    with tempfile.TemporaryDirectory() as scratch:
+    with shared_target(ENGINE, user_cache()) as cargo, tempfile.TemporaryDirectory() as scratch:
+        environment = {**cargo, "EVENTENGINE_SOURCE_HASH": source_hash()}
         command = [sys.executable, "-m", "maturin", "build", "--profile", profile, "--out", scratch]
         command += ["--compatibility", "linux"]  # links this machine's libraries, as its other programs do
         subprocess.run(command, check=True, env=environment, cwd=ENGINE)

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from native import cargo_environment
-
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = ("unit", "controlplane", "kafka", "cluster")
 NEED_ROOT = frozenset({"cluster"})
@@ -49,10 +47,8 @@ class Outcome:
 def run_rust_tests() -> tuple[int, int]:
     """Run the native crates' own tests, which belong to the unit tier; returns (passed, failed)."""
     packages = ("--package", "eventengine-core", "--package", "eventengine-io")
-    command = ["cargo", "test", "--locked", *packages, "--quiet"]
-    process = subprocess.run(
-        command, check=False, cwd=ROOT / "engine", capture_output=True, text=True, env=cargo_environment()
-    )
+    command = [sys.executable, "tools/cargo.py", "test", "--locked", *packages, "--quiet"]
+    process = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     sys.stdout.write(process.stdout[-6000:])
     passed = failed = 0
     for line in process.stdout.splitlines():

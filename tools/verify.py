@@ -7,13 +7,12 @@ repairs. All checks run even after one failed, so that one run shows all.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-from native import cargo_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
@@ -65,8 +64,7 @@ CHECKS = [
     ),
     Check(
         "rust lint",
-        ["cargo", "clippy", "--locked", "--quiet", "--all-targets", "--", "-D", "warnings"],
-        folder=ROOT / "engine",
+        [PYTHON, "tools/cargo.py", "clippy", "--locked", "--quiet", "--all-targets", "--", "-D", "warnings"],
     ),
 ]
 
@@ -76,7 +74,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--update", action="store_true", help="repair what can be repaired, then check")
     options = parser.parse_args()
-    environment = {**cargo_environment(), "NO_COLOR": "1"}
+    environment = {**os.environ, "NO_COLOR": "1"}
     if options.update:
         for check in CHECKS:
             if check.update:

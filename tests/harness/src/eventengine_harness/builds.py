@@ -111,7 +111,7 @@ def _go_programs(title: str, module: str, packages: Sequence[str], link_flags: s
         debian_packages.ensure_installed(debian_packages.GO)
         run_showing_progress(
             [
-                *("nice", "-n", "5", go, "build", "-trimpath", "-mod=readonly", "-buildvcs=false"),
+                *("nice", "-n", "5", go, "build", "-v", "-trimpath", "-mod=readonly", "-buildvcs=false"),
                 *("-ldflags", link_flags, "-o", f"{destination}/", *packages),
             ],
             f"building {title}",

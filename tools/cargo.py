@@ -1,0 +1,95 @@
+"""Cargo's target folder, shared by all checkouts, so that dependencies are compiled once.
+
+Owns `<user cache>/eventengine/cargo/<key>/`; the key is a hash of lock file and compiler. Cargo names what it makes
+of a workspace's own crates without the workspace's path, and tells stale from fresh by file times: two checkouts
+that share a folder would take each other's crates for their own. Therefore a folder has one user at a time, who
+holds its lock for as long as cargo runs, and whoever comes from another checkout than the last one has the
+workspace's own crates compiled anew.
+
+Usage: python tools/cargo.py ARGUMENTS     runs cargo so on the engine's crates
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+WORKSPACE = Path(__file__).resolve().parent.parent / "engine"
+FOLDERS_MAX = 3
+
+
+def user_cache() -> Path:
+    """The folder that outlives clones: `$XDG_CACHE_HOME/eventengine` or `~/.cache/eventengine`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eventengine"
+
+
+def compiler_version(workspace: Path) -> str:
+    """What the compiler that the workspace asks for says of itself."""
+    return subprocess.run(
+        ["rustc", "--version"], check=True, capture_output=True, text=True, cwd=workspace
+    ).stdout
+
+
+@contextmanager
+def shared_target(workspace: Path, cache: Path) -> Iterator[dict[str, str]]:
+    """Hold the target folder for a workspace; yields the environment for every cargo command meanwhile."""
+    lock_file = (workspace / "Cargo.lock").read_bytes()
+    key = hashlib.sha256(lock_file + compiler_version(workspace).encode()).hexdigest()[:16]
+    folder = cache / "cargo" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        _lock(lock.fileno())
+        owner = folder / "owner"
+        if not owner.exists() or owner.read_text() != str(workspace):
+            _forget_members(workspace, folder)
+            owner.write_text(str(workspace))
+        os.utime(folder)
+        _remove_old(folder)
+        yield {**os.environ, "CARGO_TARGET_DIR": str(folder)}
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("cargo: waiting for another build", file=sys.stderr, flush=True)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _forget_members(workspace: Path, folder: Path) -> None:
+    """Remove cargo's records of the workspace's own crates, so that it compiles them anew."""
+    for manifest in workspace.glob("crates/*/Cargo.toml"):
+        name = tomllib.loads(manifest.read_text())["package"]["name"]
+        for record in folder.glob(f"*/.fingerprint/{name}-*"):
+            shutil.rmtree(record)
+
+
+def _remove_old(current: Path) -> None:
+    """Keep the folders that were used last; one that is in use stays."""
+    folders = sorted(current.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in folders[FOLDERS_MAX:]:
+        with (old / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(old)
+
+
+def main() -> int:
+    """Run cargo with the arguments given; returns its exit status."""
+    with shared_target(WORKSPACE, user_cache()) as environment:
+        command = ["cargo", *sys.argv[1:]]
+        return subprocess.run(command, check=False, cwd=WORKSPACE, env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
