@@ -49,8 +49,8 @@ soak: setup ## what takes tens of minutes by its nature, such as the article's s
 	@$(PYTHON) -m pytest tests/cluster -m soak -s
 
 .PHONY: bench
-bench: setup ## measure one engine on a real Kafka (ONLY=name for one row)
-	@$(PYTHON) tests/benchmarks/end_to_end.py $(if $(ONLY),--only $(ONLY))
+bench: setup ## measure against targets and peers, in short forms (ONLY=name: the long form of one group)
+	@$(PYTHON) tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY) --long)
 
 .PHONY: verify
 verify: setup ## check format, lint, types, imports, generated files, the tree

@@ -23,6 +23,7 @@ TYPED = [
     "adapter/src",
     "engine/src/eventengine",
     "tests/harness/src",
+    "tests/benchmarks",
     "tools",
 ]
 
@@ -65,6 +66,17 @@ CHECKS = [
     Check(
         "rust lint",
         [PYTHON, "tools/cargo.py", "clippy", "--locked", "--quiet", "--all-targets", "--", "-D", "warnings"],
+    ),
+    Check(
+        "bench format",
+        ["cargo", "fmt", "--all", "--check"],
+        ["cargo", "fmt", "--all"],
+        ROOT / "tests" / "benchmarks" / "native",
+    ),
+    Check(
+        "bench lint",
+        ["cargo", "clippy", "--locked", "--quiet", "--all-targets", "--", "-D", "warnings"],
+        folder=ROOT / "tests" / "benchmarks" / "native",
     ),
 ]
 

@@ -1,0 +1,1 @@
+"""What all row-groups share: tables, runs, histograms, corpora, conditions, builds."""

@@ -1,0 +1,121 @@
+"""The native programs of the benchmarks: built in release, run with the disturbance measured beside them.
+
+Owns the cargo build of tests/benchmarks/native (its target folder lies in the user's cache and is shared with the
+engine's, so that dependencies are compiled once) and the one rule for results: a program prints one JSON document
+on standard output, and one that was not built in release is refused.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from eventengine_harness.exceptions import HarnessError
+from eventengine_harness.locations import REPOSITORY, TESTS
+from eventengine_harness.running import run, run_showing_progress
+
+from frame.pressure import Disturbance
+
+NATIVE: Final = TESTS / "benchmarks" / "native"
+RUN_DEADLINE_SECONDS: Final = 1800.0
+METER: Final = "hiccups"
+
+
+def cargo_environment() -> dict[str, str]:
+    """The project's own environment for cargo, from tools/native.py."""
+    specification = importlib.util.spec_from_file_location("native", REPOSITORY / "tools" / "native.py")
+    if specification is None or specification.loader is None:
+        raise HarnessError("tools/native.py is missing; the benchmarks build as it does")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    module.install_system_packages()
+    environment: dict[str, str] = module.cargo_environment()
+    return environment
+
+
+@cache
+def program(name: str) -> Path:
+    """A program of ours, built in release; cargo builds it anew only if something changed."""
+    environment = cargo_environment()
+    command = ["cargo", "build", "--locked", "--release", "--quiet", "--bin", name]
+    run_showing_progress(command, f"building {name}", environment=environment, folder=NATIVE)
+    return Path(environment["CARGO_TARGET_DIR"]) / "release" / name
+
+
+def document_of(output: str, command: Sequence[str | Path]) -> dict[str, Any]:
+    """The JSON document that a program printed; HarnessError if there is none or it is of a debug build."""
+    try:
+        document = json.loads(output)
+    except json.JSONDecodeError as error:
+        tail = output[-400:]
+        raise HarnessError(f"{Path(command[0]).name} printed no JSON document ({error}): {tail!r}") from error
+    if not isinstance(document, dict):
+        raise HarnessError(f"{Path(command[0]).name} printed no JSON object")
+    if document.get("profile") not in (None, "release"):
+        raise HarnessError(
+            f"{Path(command[0]).name} is a {document['profile']} build; only release is measured"
+        )
+    return document
+
+
+def measured(
+    command: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str] | None = None,
+    deadline_seconds: float = RUN_DEADLINE_SECONDS,
+) -> dict[str, Any]:
+    """Run a program alone, and put what disturbed it into its document as `disturbance`."""
+    meter = program(METER)
+    with Disturbance(meter) as disturbance:
+        output = run(command, environment=environment, timeout_seconds=deadline_seconds)
+    return {**document_of(output, command), "disturbance": disturbance.report}
+
+
+def instructions_per_event(
+    command: Sequence[str | Path], count_flag: str, few: int, many: int, folder: Path
+) -> dict[str, float]:
+    """Instructions and last-level cache misses per event, by cachegrind.
+
+    The program is run with two counts of events and the difference taken, so that its start counts for nothing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    totals = []
+    for count in (few, many):
+        out = folder / f"cachegrind-{count}.out"
+        words = ["valgrind", "--tool=cachegrind", "--cache-sim=yes", f"--cachegrind-out-file={out}"]
+        words += ["--error-exitcode=99", *(str(word) for word in command), count_flag, str(count)]
+        done = subprocess.run(
+            words,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=RUN_DEADLINE_SECONDS,
+            env={**os.environ},
+        )
+        if done.returncode:
+            raise HarnessError(f"cachegrind failed on {Path(command[0]).name}: {done.stderr[-1000:]}")
+        totals.append(cachegrind_totals(out.read_text()))
+    span = many - few
+    return {name: (totals[1][name] - totals[0][name]) / span for name in totals[0]}
+
+
+def cachegrind_totals(text: str) -> dict[str, int]:
+    """Totals from a cachegrind output file; ValueError if it has no summary."""
+    events: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("events:"):
+            events = line.split()[1:]
+        elif line.startswith("summary:"):
+            values = dict(zip(events, (int(word) for word in line.split()[1:]), strict=True))
+            return {
+                "instructions": values["Ir"],
+                "first_level_misses": values["I1mr"] + values["D1mr"] + values["D1mw"],
+                "last_level_misses": values["ILmr"] + values["DLmr"] + values["DLmw"],
+            }
+    raise ValueError("the cachegrind output has no summary line")
