@@ -167,6 +167,7 @@ def test_metrics_are_read_through_the_aggregation_layer(plane: AdapterPlane, hun
     old = items(plane, f"{CUSTOM_OLD}/{where}/pods/{hunt.pods[0]}/buffer_pool_utilisation")
     assert [(i["metricName"], i["value"]) for i in old] == [("buffer_pool_utilisation", "250m")]
     assert [i["value"] for i in items(plane, f"{CUSTOM}/{where}/{ENGINES}/hunt/consumer_lag")] == ["4000"]
+    assert [i["value"] for i in items(plane, f"{CUSTOM}/{where}/metrics/consumer_lag")] == ["4000"]
 
 
 def test_a_sample_is_served_within_seconds_of_being_closed(plane: AdapterPlane, hunt: Hunt) -> None:
@@ -398,11 +399,24 @@ def test_a_service_account_asks_with_its_token(plane: AdapterPlane, hunt: Hunt) 
     assert hunt.adapter.ask(path, {"Authorization": "Bearer forged"}, None)[0] == 401
 
 
+def test_a_token_for_another_audience_is_nobody_s(plane: AdapterPlane, hunt: Hunt) -> None:
+    """What a service account shows to a third party must not open the metrics when that party passes it on."""
+    token = plane.access.kubectl(
+        *("create", "token", "default", f"--namespace={hunt.namespace}", "--audience=elsewhere")
+    ).strip()
+
+    code, _, body = hunt.adapter.ask(EXTERNAL, {"Authorization": f"Bearer {token}"}, None)
+
+    assert (code, json.loads(body)["reason"]) == (401, "Unauthorized")
+    assert token not in hunt.adapter.log()
+
+
 def test_an_authority_that_the_cluster_comes_to_trust_is_trusted_without_a_restart(
     plane: AdapterPlane, hunt: Hunt, tmp_path: Path
 ) -> None:
     newcomer = Authority.create(tmp_path, "new-clients-ca")
     jane = newcomer.issue(tmp_path, "jane", common_name="jane", organization="team-a")
+    namesake = newcomer.issue(tmp_path, "namesake", common_name="front-proxy-client")
     path = f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag"
     with pytest.raises((ssl.SSLError, ConnectionError)):
         hunt.adapter.ask(path, {}, jane)
@@ -423,6 +437,11 @@ def test_an_authority_that_the_cluster_comes_to_trust_is_trusted_without_a_resta
             return None
 
     assert 'User "jane" cannot list' in wait_for(believed, "a client of the new authority", 20)
+    code, _, body = hunt.adapter.ask(path, FORGED, namesake)
+    assert code == 403
+    assert 'User "front-proxy-client" cannot list' in json.loads(body)["message"], (
+        "a name makes no front proxy"
+    )
 
 
 def certificate(control_plane: LoopbackControlPlane, name: str) -> KeyPair:

@@ -1,8 +1,8 @@
 """One request from its first byte to its answer.
 
-Order: what it is about, who asks, whether they may, whether it can be answered
-in JSON; only then is anything looked up, and only in memory. Whatever goes wrong
-ends as a Status object. While the adapter drains every answer closes its
+Order: what it is about, who asks, whether they may, in what representation;
+only then is anything looked up, and only in memory. Whatever goes wrong ends as
+a Status object, in the representation that was asked for. While the adapter drains every answer closes its
 connection, so that a client's next request finds a pod that stays.
 """
 
@@ -20,13 +20,19 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from . import __version__
-from .apis import discovery, openapi, statuses
-from .apis.custom import custom_metric_list
+from .apis import discovery, openapi, protobuf, statuses
+from .apis.custom import custom_metric_list, namespace_metric_list
 from .apis.discovery import Document
 from .apis.external import external_metric_list
 from .apis.health import Health
 from .apis.metric_values import MetricView
-from .apis.negotiation import JSON, takes_aggregated_discovery, takes_json
+from .apis.negotiation import (
+    JSON,
+    PROTOBUF,
+    metric_media_type,
+    takes_aggregated_discovery,
+    takes_json,
+)
 from .apis.routing import Route, RouteKind, resolve
 from .apis.statuses import ApiError
 from .cluster.client import KubernetesError
@@ -94,11 +100,11 @@ class MetricsApi:
         try:
             response = await self._answer(request, route, raw_query)
         except ApiError as error:
-            response = json_response(error.to_object(), error.code)
+            response = object_response(error.to_object(), _media_type(request) or JSON, error.code)
         except Exception:  # noqa: BLE001 - a fault of ours must reach the client as a Status, too
             _log.exception("a request for %s failed", route.kind)
             failure = statuses.internal_error("the adapter failed to answer; its log says why")
-            response = json_response(failure.to_object(), failure.code)
+            response = object_response(failure.to_object(), JSON, failure.code)
         if self._draining.begun:
             response.force_close()
         self._monitoring.request_seconds.labels(route.kind.value, str(response.status)).observe(
@@ -113,13 +119,16 @@ class MetricsApi:
         await self._authorize(request, route)
         if request.method != "GET":
             raise statuses.method_not_allowed(request.method)
-        accept = ", ".join(request.headers.getall("Accept", [])) or None
+        if route.is_metric:
+            media_type = _media_type(request)
+            if media_type is None:
+                raise statuses.not_acceptable(JSON, PROTOBUF)
+            return object_response(self._metric(route, query), media_type)
+        accept = _accept(request)
         if route.kind is RouteKind.GROUPS and takes_aggregated_discovery(accept):
             return _document_response(request, self._aggregated)
         if not takes_json(accept):
-            raise statuses.not_acceptable()
-        if route.is_metric:
-            return self._metric(route, query)
+            raise statuses.not_acceptable(JSON)
         return self._document(request, route, query)
 
     async def _authorize(self, request: web.Request, route: Route) -> None:
@@ -147,7 +156,7 @@ class MetricsApi:
                 f'{target} is forbidden: User "{identity.username}" {wish.describe()}{suffix}'
             )
 
-    def _metric(self, route: Route, query: Mapping[str, str]) -> web.Response:
+    def _metric(self, route: Route, query: Mapping[str, str]) -> dict[str, Any]:
         if query.get("watch") in _TRUE:
             raise statuses.method_not_allowed("watch")
         if query.get("fieldSelector"):
@@ -160,12 +169,10 @@ class MetricsApi:
                 view, route, query.get("labelSelector"), query.get("metricLabelSelector")
             )
         else:
-            raise statuses.not_found(
-                f"the server could not find the metric {route.metric} for namespaces {route.namespace}"
-            )
+            content = namespace_metric_list(view, route, query.get("metricLabelSelector"))
         for age_seconds in view.served_ages_seconds:
             self._monitoring.freshness_seconds.labels(route.group).observe(age_seconds)
-        return json_response(content)
+        return content
 
     def _document(self, request: web.Request, route: Route, query: Mapping[str, str]) -> web.Response:
         match route.kind:
@@ -183,7 +190,8 @@ class MetricsApi:
                 return _openapi_v3_response(request, route, query.get("hash"))
             case RouteKind.VERSION:
                 major, minor, *_ = __version__.split(".")
-                return json_response({"major": major, "minor": minor, "gitVersion": f"v{__version__}"})
+                version = {"major": major, "minor": minor, "gitVersion": f"v{__version__}"}
+                return object_response(version, JSON)
         raise statuses.not_found("the server could not find the requested resource")
 
 
@@ -217,13 +225,25 @@ def health_response(health: Health, path: str, query: Mapping[str, str]) -> web.
     )
 
 
-def json_response(content: Mapping[str, Any], code: int = 200) -> web.Response:
-    """JSON that nobody keeps."""
+def object_response(content: Mapping[str, Any], media_type: str, code: int = 200) -> web.Response:
+    """An object that nobody keeps, as JSON or protobuf."""
+    if media_type == PROTOBUF:
+        body = protobuf.encode(content)
+    else:
+        body = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
     return web.Response(
-        body=json.dumps(content, separators=(",", ":"), allow_nan=False).encode(),
+        body=body,
         status=code,
-        headers={"Content-Type": JSON, "Cache-Control": "no-cache, private"},
+        headers={"Content-Type": media_type, "Cache-Control": "no-cache, private", "Vary": "Accept"},
     )
+
+
+def _accept(request: web.Request) -> str | None:
+    return ", ".join(request.headers.getall("Accept", [])) or None
+
+
+def _media_type(request: web.Request) -> str | None:
+    return metric_media_type(_accept(request))
 
 
 def _document_response(

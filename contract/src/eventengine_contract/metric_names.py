@@ -8,9 +8,16 @@ HorizontalPodAutoscalers, and the README's table is generated from them.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+"""The autoscaler's client writes external names in lower case: no two may differ in case alone."""
+
+_RESERVED_NAMES: Final = frozenset({"finalize", "status"})
+"""Kubernetes reads a path that ends in one of these as a part of the namespace itself, and authorises that."""
 
 
 class Aggregation(StrEnum):
@@ -37,6 +44,13 @@ class Metric:
     description: str
     aggregation: Aggregation
     age_seconds_max: int
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.name in _RESERVED_NAMES:
+            raise ValueError(
+                f"{self.name!r} can't be a metric's name: use lower-case letters, digits and underscores, and none "
+                f"of {', '.join(sorted(_RESERVED_NAMES))}"
+            )
 
 
 _METRICS: Final = (

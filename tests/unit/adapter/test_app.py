@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from eventengine_adapter.apis import protobuf
 from eventengine_adapter.apis.health import Health
 from eventengine_adapter.app import Draining, MetricsApi, telemetry_application
 from eventengine_adapter.cluster.client import KubernetesError
@@ -69,19 +70,34 @@ async def client(world: World, reviewer: Reviewer, draining: Draining) -> AsyncI
         yield running
 
 
-async def test_a_metric_is_answered_in_json_even_where_protobuf_is_preferred(client: Client) -> None:
+async def test_a_metric_is_answered_in_the_representation_that_is_preferred(client: Client) -> None:
+    async with client.get(LAG) as response:
+        in_json = await response.json()
     async with client.get(LAG, headers={"Accept": "application/vnd.kubernetes.protobuf, */*"}) as response:
-        body = await response.json()
+        in_protobuf = await response.read()
 
-    assert response.status == 200
-    assert response.headers["Content-Type"] == "application/json"
-    assert [item["value"] for item in body["items"]] == ["7"]
+    assert [item["value"] for item in in_json["items"]] == ["7"]
+    assert response.headers["Content-Type"] == "application/vnd.kubernetes.protobuf"
+    assert response.headers["Vary"] == "Accept"
+    assert in_protobuf == protobuf.encode(in_json)
+
+
+async def test_an_error_comes_in_the_representation_that_was_asked_for(client: Client, world: World) -> None:
+    world.now += 60
+
+    async with client.get(LAG, headers={"Accept": "application/vnd.kubernetes.protobuf"}) as response:
+        body = await response.read()
+
+    assert (response.status, response.headers["Content-Type"]) == (503, "application/vnd.kubernetes.protobuf")
+    assert body.startswith(b"k8s\x00")
+    assert b"60 s old, limit 10 s" in body
 
 
 @pytest.mark.parametrize(
     ("method", "path", "headers", "code", "reason"),
     [
-        ("GET", LAG, {"Accept": "application/vnd.kubernetes.protobuf"}, 406, "NotAcceptable"),
+        ("GET", LAG, {"Accept": "application/yaml"}, 406, "NotAcceptable"),
+        ("GET", "/apis", {"Accept": "application/yaml"}, 406, "NotAcceptable"),
         ("GET", LAG + "?watch=true", {}, 405, "MethodNotAllowed"),
         ("POST", LAG, {}, 405, "MethodNotAllowed"),
         ("DELETE", LAG, {}, 405, "MethodNotAllowed"),
@@ -90,13 +106,6 @@ async def test_a_metric_is_answered_in_json_even_where_protobuf_is_preferred(cli
         ("GET", LAG + "?" + "&".join(f"p{n}=1" for n in range(100)), {}, 400, "BadRequest"),
         ("GET", LAG + "x", {}, 404, "NotFound"),
         ("GET", "/apis/external.metrics.k8s.io/v1/namespaces/default/consumer_lag", {}, 404, "NotFound"),
-        (
-            "GET",
-            "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/metrics/consumer_lag",
-            {},
-            404,
-            "NotFound",
-        ),
         ("GET", "/", {}, 404, "NotFound"),
         ("GET", LAG, {"Authorization": "Bearer wrong"}, 401, "Unauthorized"),
     ],

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from eventengine_adapter.apis import discovery, openapi
 from eventengine_adapter.apis.health import Health
-from eventengine_adapter.apis.negotiation import takes_aggregated_discovery, takes_json
+from eventengine_adapter.apis.negotiation import (
+    JSON,
+    PROTOBUF,
+    metric_media_type,
+    takes_aggregated_discovery,
+    takes_json,
+)
 from eventengine_adapter.apis.routing import CUSTOM_GROUP, EXTERNAL_GROUP, RouteKind, resolve
 from eventengine_contract.metric_names import METRICS
 
@@ -69,9 +75,18 @@ def test_legacy_discovery_lists_each_metric_once_and_never_nothing() -> None:
     assert external["groupVersion"] == "external.metrics.k8s.io/v1beta1"
     assert {r["name"] for r in external["resources"]} == set(METRICS)
     names = [r["name"] for r in custom["resources"]]
-    assert len(names) == len(set(names)) == 2 * len(METRICS)
-    assert {name.split("/")[0] for name in names} == {"pods", "eventengines.eventengine.dev"}
+    assert len(names) == len(set(names)) == 3 * len(METRICS)
+    assert {name.split("/")[0] for name in names} == {"pods", "eventengines.eventengine.dev", "namespaces"}
     assert {r["kind"] for r in custom["resources"]} == {"MetricValueList"}
+
+
+def test_no_parent_resource_has_two_scopes_and_a_namespace_is_in_no_namespace() -> None:
+    """Clients that turn legacy discovery into the aggregated form fail on a parent with two scopes."""
+    scopes: dict[str, set[bool]] = {}
+    for resource in content(discovery.resources(CUSTOM_GROUP, "v1beta2"))["resources"]:
+        scopes.setdefault(resource["name"].split("/")[0], set()).add(resource["namespaced"])
+
+    assert scopes == {"pods": {True}, "eventengines.eventengine.dev": {True}, "namespaces": {False}}
 
 
 def test_groups_prefer_the_newer_version() -> None:
@@ -146,6 +161,30 @@ def test_the_openapi_root_points_at_the_documents_by_their_hash() -> None:
 )
 def test_json_is_served_to_those_who_take_it(accept: str | None, expected: bool) -> None:
     assert takes_json(accept) is expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, JSON),
+        ("application/vnd.kubernetes.protobuf, */*", PROTOBUF),
+        ("application/vnd.kubernetes.protobuf,application/json", PROTOBUF),
+        ("application/json, */*", JSON),
+        ("*/*", JSON),
+        ("application/*", JSON),
+        ("application/vnd.kubernetes.protobuf;q=0.5, application/json", JSON),
+        ("application/json;q=0.1, application/vnd.kubernetes.protobuf;q=.9", PROTOBUF),
+        ("application/json;q=0, */*", PROTOBUF),
+        ("application/vnd.kubernetes.protobuf;q=0, */*;q=0.1", JSON),
+        ("application/vnd.kubernetes.protobuf;q=high", PROTOBUF),
+        ("application/json;as=Table;v=v1;g=meta.k8s.io, application/json", JSON),
+        ("application/json;q=0, application/vnd.kubernetes.protobuf;q=0, */*", None),
+        ("application/yaml", None),
+        ("application/cbor", None),
+    ],
+)
+def test_a_metric_is_served_in_what_the_client_likes_best(accept: str | None, expected: str | None) -> None:
+    assert metric_media_type(accept) == expected
 
 
 def test_aggregated_discovery_is_for_those_who_ask_for_it_in_any_order() -> None:

@@ -1,4 +1,4 @@
-"""custom.metrics.k8s.io, v1beta1 and v1beta2: metrics of pods and of EventEngines.
+"""custom.metrics.k8s.io, v1beta1 and v1beta2: metrics of pods, of EventEngines and of namespaces.
 
 Owns which objects have metrics and the two shapes of an item. A query for one
 object gets exactly one item or an error, as the autoscaler's client demands.
@@ -11,7 +11,7 @@ from typing import Any, Final
 from eventengine_contract.metric_names import Metric
 from eventengine_contract.well_known import API_GROUP, API_VERSION, KIND, PLURAL
 
-from eventengine_adapter.samples.aggregation import engine_value, pod_values
+from eventengine_adapter.samples.aggregation import engine_value, namespace_value, pod_values
 from eventengine_adapter.samples.label_selectors import Selector
 from eventengine_adapter.samples.quantities import format_millis
 from eventengine_adapter.samples.questions import Question, Value
@@ -21,6 +21,7 @@ from .metric_values import MetricView, answering, find_metric, format_timestamp,
 from .routing import CUSTOM_GROUP, Route
 
 PODS: Final = "pods"
+NAMESPACES: Final = "namespaces"
 ENGINES: Final = f"{PLURAL}.{API_GROUP}"
 ALL: Final = "*"
 _Found = list[tuple[dict[str, Any], Value]]
@@ -47,6 +48,37 @@ def custom_metric_list(
             found = _engines(view, route, question, objects)
     if route.name != ALL and not found:
         raise _no_metric(route, metric_label_selector)
+    return _list(view, route, metric, metric_selector, found)
+
+
+def namespace_metric_list(
+    view: MetricView, route: Route, metric_label_selector: str | None
+) -> dict[str, Any]:
+    """The answer about a namespace as an object: all its engines together, as exactly one item.
+
+    Raises:
+        ApiError: 404 for an unknown metric or a namespace without engines, 400 for a bad selector, 503 for what is
+            not fresh.
+    """
+    metric = find_metric(route.metric)
+    engines = view.fleet.engines(route.namespace)
+    not_found = statuses.not_found(
+        f"the server could not find the metric {route.metric} for namespaces {route.namespace}"
+    )
+    if metric is None or not engines:
+        raise not_found
+    selector = read_selector(metric_label_selector, "metricLabelSelector")
+    with answering(f"namespace {route.namespace}"):
+        value = namespace_value(Question(metric, selector, view.now_seconds), engines, view.store)
+    if value is None:
+        raise not_found
+    about = {"kind": "Namespace", "name": route.namespace, "apiVersion": "v1"}
+    return _list(view, route, metric, selector, [(about, value)])
+
+
+def _list(
+    view: MetricView, route: Route, metric: Metric, metric_selector: Selector, found: _Found
+) -> dict[str, Any]:
     for _, value in found:
         view.note_served(value.sampled_at_seconds)
     return {

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from eventengine_contract.metric_names import METRICS
 
-from .custom import ENGINES, PODS
+from .custom import ENGINES, NAMESPACES, PODS
 from .negotiation import AGGREGATED_DISCOVERY, JSON
 from .routing import CUSTOM_GROUP, EXTERNAL_GROUP, VERSIONS
 
 _LIST_KINDS: Final = {EXTERNAL_GROUP: "ExternalMetricValueList", CUSTOM_GROUP: "MetricValueList"}
-_DESCRIBED: Final = (PODS, ENGINES)
+_DESCRIBED: Final = (PODS, ENGINES, NAMESPACES)
+_CLUSTER_SCOPED: Final = frozenset({NAMESPACES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,9 @@ def group(name: str) -> Document:
 
 def resources(group_name: str, version: str) -> Document:
     """`GET /apis/<group>/<version>`: one entry per metric, never one per series."""
-    names = sorted(METRICS)
+    names = [("", name) for name in sorted(METRICS)]
     if group_name == CUSTOM_GROUP:
-        names = [f"{described}/{name}" for described in _DESCRIBED for name in names]
+        names = [(described, f"{described}/{name}") for described in _DESCRIBED for name in sorted(METRICS)]
     return Document.of(
         {
             "kind": "APIResourceList",
@@ -67,11 +68,11 @@ def resources(group_name: str, version: str) -> Document:
                 {
                     "name": name,
                     "singularName": "",
-                    "namespaced": True,
+                    "namespaced": described not in _CLUSTER_SCOPED,
                     "kind": _LIST_KINDS[group_name],
                     "verbs": ["get"],
                 }
-                for name in names
+                for described, name in names
             ],
         }
     )
@@ -119,7 +120,7 @@ def _aggregated_resources(group_name: str, version: str) -> list[dict[str, Any]]
     return [
         {
             "resource": described,
-            "scope": "Namespaced",
+            "scope": "Cluster" if described in _CLUSTER_SCOPED else "Namespaced",
             "singularResource": "",
             "verbs": [],
             "responseKind": {"group": "", "version": "", "kind": ""},

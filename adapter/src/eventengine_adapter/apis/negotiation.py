@@ -1,7 +1,9 @@
-"""Which representation a client takes: JSON, or nothing.
+"""Which representation a client takes: JSON, protobuf, or neither.
 
-Owns the reading of Accept headers. The autoscaler asks for
-`application/vnd.kubernetes.protobuf, */*` and is content with JSON.
+Owns the reading of Accept headers. As in the API server the best quality wins,
+and the order of the header among equals; a wildcard means JSON. The autoscaler
+asks for `application/vnd.kubernetes.protobuf, */*`. Documents (discovery,
+OpenAPI, version) exist in JSON only.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 JSON: Final = "application/json"
+PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
 AGGREGATED_DISCOVERY: Final = f"{JSON};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _DISCOVERY_PARAMETERS: Final = {"g": "apidiscovery.k8s.io", "v": "v2", "as": "APIGroupDiscoveryList"}
 _RANGES_MAX: Final = 64
@@ -21,7 +24,12 @@ class MediaRange:
 
     type: str
     parameters: dict[str, str]
-    refused: bool
+    quality: float
+
+    @property
+    def refused(self) -> bool:
+        """Whether the client says that it doesn't take this."""
+        return self.quality <= 0
 
 
 def parse_accept(header: str) -> list[MediaRange]:
@@ -33,13 +41,32 @@ def parse_accept(header: str) -> list[MediaRange]:
         for setting in settings:
             key, _, value = setting.partition("=")
             parameters[key.strip().lower()] = value.strip().strip('"')
-        quality = parameters.pop("q", "1")
-        ranges.append(MediaRange(name.lower(), parameters, _is_zero(quality)))
+        ranges.append(MediaRange(name.lower(), parameters, _quality(parameters.pop("q", "1"))))
     return ranges
 
 
-def _is_zero(quality: str) -> bool:
-    return quality.strip("0") in {"", "."} and quality != ""
+def _quality(text: str) -> float:
+    """The quality from 0 to 1; what is no number counts as 1, as in the API server."""
+    try:
+        return min(1.0, max(0.0, float(text))) if text.strip()[:1].isdigit() or text[:1] == "." else 1.0
+    except ValueError:
+        return 1.0
+
+
+def metric_media_type(header: str | None) -> str | None:
+    """The media type to answer a metric query in, JSON or protobuf; None if the client takes neither."""
+    if header is None or not header.strip():
+        return JSON
+    ranges = [found for found in parse_accept(header) if "as" not in found.parameters]
+    refused = {found.type for found in ranges if found.refused}
+    for found in sorted(ranges, key=lambda found: -found.quality):
+        if found.refused:
+            continue
+        if found.type in {JSON, PROTOBUF}:
+            return found.type
+        if found.type in {"application/*", "*/*"} and not {JSON, PROTOBUF} <= refused:
+            return PROTOBUF if JSON in refused else JSON
+    return None
 
 
 def takes_json(header: str | None) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .discovery import Document
+from .negotiation import JSON, PROTOBUF
 from .routing import CUSTOM_GROUP, EXTERNAL_GROUP, VERSIONS
 
 _INFO: Final = {"title": "EventEngine metrics adapter", "version": "v1"}
@@ -32,7 +33,8 @@ _TEXT_MAP: Final = {"type": "object", "additionalProperties": {"type": "string"}
 _PATHS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     EXTERNAL_GROUP: {"namespaces/{namespace}/{metric}": ("namespace", "metric")},
     CUSTOM_GROUP: {
-        "namespaces/{namespace}/{resource}/{name}/{metric}": ("namespace", "resource", "name", "metric")
+        "namespaces/{namespace}/{resource}/{name}/{metric}": ("namespace", "resource", "name", "metric"),
+        "namespaces/{namespace}/metrics/{metric}": ("namespace", "metric"),
     },
 }
 
@@ -101,11 +103,12 @@ def _schemas(group: str, version: str, reference_prefix: str) -> dict[str, Any]:
     }
 
 
-def _operation(group: str, version: str) -> dict[str, Any]:
+def _operation(group: str, version: str, names: tuple[str, ...]) -> dict[str, Any]:
     camel = _PACKAGES[group].title().replace("_", "") + version.title()
+    of_namespace = group == CUSTOM_GROUP and "resource" not in names
     return {
         "description": "Read the values of one metric.",
-        "operationId": f"list{camel}",
+        "operationId": f"list{camel}{'OfNamespace' if of_namespace else ''}",
         "tags": [camel],
         "x-kubernetes-action": "list",
         "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": _KINDS[group][1]},
@@ -131,8 +134,8 @@ def version_2() -> Document:
             for path, names in _PATHS[group].items():
                 paths[f"/apis/{group}/{version}/{path}"] = {
                     "get": {
-                        **_operation(group, version),
-                        "produces": ["application/json"],
+                        **_operation(group, version, names),
+                        "produces": [JSON, PROTOBUF],
                         "schemes": ["https"],
                         "responses": {
                             "200": {"description": "OK", "schema": _list_reference(group, version, prefix)},
@@ -153,11 +156,14 @@ def version_3(group: str, version: str) -> Document:
     paths: dict[str, Any] = {
         f"/apis/{group}/{version}/{path}": {
             "get": {
-                **_operation(group, version),
+                **_operation(group, version, names),
                 "responses": {
                     "200": {
                         "description": "OK",
-                        "content": {"application/json": {"schema": _list_reference(group, version, prefix)}},
+                        "content": {
+                            media_type: {"schema": _list_reference(group, version, prefix)}
+                            for media_type in (JSON, PROTOBUF)
+                        },
                     },
                     "401": {"description": "Unauthorized"},
                 },

@@ -56,9 +56,11 @@ def method_not_allowed(method: str) -> ApiError:
     return ApiError(405, "MethodNotAllowed", f"{method} is not supported: metrics can only be read (get)")
 
 
-def not_acceptable() -> ApiError:
-    """The client takes no JSON."""
-    return ApiError(406, "NotAcceptable", "only the following media types are accepted: application/json")
+def not_acceptable(*media_types: str) -> ApiError:
+    """The client takes none of the representations that there are."""
+    return ApiError(
+        406, "NotAcceptable", f"only the following media types are accepted: {', '.join(media_types)}"
+    )
 
 
 def internal_error(message: str) -> ApiError:

@@ -55,8 +55,9 @@ def newest_common_second(
     usable: Usable = _has_sample,
     *,
     latecomers: bool = False,
+    newest_second: int | None = None,
 ) -> int | None:
-    """The newest second, not before `oldest_second`, for which all these pods have a usable sample.
+    """The newest second, from `oldest_second` to `newest_second`, for which all these pods have a usable sample.
 
     With `latecomers` a pod whose first sample is younger than that second does
     not hold the others up. That is safe only where the caller notices what such
@@ -66,7 +67,8 @@ def newest_common_second(
     known = [second for second in newest_seconds if second is not None]
     if not known or (len(known) < len(histories) and not latecomers):
         return None
-    for second in range(min(known), oldest_second - 1, -1):
+    first = min(known) if newest_second is None else min(*known, newest_second)
+    for second in range(first, oldest_second - 1, -1):
         counted = [h for h in histories if not latecomers or _reported_by(h, second)]
         if counted and all(usable(history, second) for history in counted):
             return second

@@ -85,7 +85,9 @@ def resolve_ownership(
     if not fresh:
         raise NotFresh(not_fresh(question, list(engine.pods), store))
     histories = [store.history(pod.uid) for pod in fresh]
-    second = newest_common_second(histories, question.oldest_second, latecomers=True)
+    second = newest_common_second(
+        histories, question.oldest_second, latecomers=True, newest_second=question.newest_second
+    )
     if second is None:
         raise NotFresh(
             f"metric {metric.name} is not fresh: the pods of engine {engine.name} have no second in common "

@@ -6,7 +6,7 @@ the engine or the pod, and how an answer that can't be given is worded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from eventengine_contract.metric_names import Aggregation, Metric
@@ -34,11 +34,16 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked: a metric, a selector over its labels, and when."""
+    """What is asked: a metric, a selector over its labels, and when.
+
+    `newest_second` holds an answer back to that second, so that it can be added
+    to answers about other engines.
+    """
 
     metric: Metric
     selector: Selector
     now_seconds: float
+    newest_second: int | None = None
 
     @property
     def oldest_second(self) -> int:
@@ -67,7 +72,7 @@ def take_aggregation(question: Question) -> tuple[bool, Question]:
     values = wishes[0].values
     if len(wishes) > 1 or wishes[0].operator is not Operator.IN or values not in {("average",), ("maximum",)}:
         raise SelectorError(f"the label {AGGREGATION_LABEL} selects one of: average, maximum")
-    narrowed = Question(metric, selector.without({AGGREGATION_LABEL}), question.now_seconds)
+    narrowed = replace(question, selector=selector.without({AGGREGATION_LABEL}))
     return values == ("average",), narrowed
 
 
