@@ -8,6 +8,7 @@ pub mod arena;
 pub mod changelog;
 pub mod core;
 pub mod cut;
+pub mod executor;
 pub mod histogram;
 pub mod json;
 pub mod parse;

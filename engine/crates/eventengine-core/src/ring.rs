@@ -1,8 +1,8 @@
 //! Rings: how descriptors move between two threads without a lock.
 //!
 //! Owns a single-producer single-consumer ring of 64-byte [`Descriptor`]s and the
-//! three priority [`lanes`] of one I/O thread, 2^16 slots in total. The size is not a
-//! setting. This module never waits and makes no system call: whoever finds a ring
+//! [`lanes`] of one I/O thread, one of control and one for each priority, 2^16 slots in
+//! total. The size is not a setting. This module never waits and makes no system call: whoever finds a ring
 //! empty or full decides how to wait.
 //!
 //! Rules of order: descriptors of one lane arrive in the order they were pushed; a
@@ -20,17 +20,21 @@ use crate::program::Routing;
 /// Slots of one I/O thread's lanes together.
 pub const RING_SLOTS: usize = 1 << 16;
 
-/// Slots of each lane: control, events, sheddable events.
-pub const LANE_SLOTS: [usize; 3] = [1 << 14, 1 << 15, 1 << 14];
+/// Priorities of events, from 0, which is never shed.
+pub const PRIORITIES: usize = 3;
+
+/// Lanes of one I/O thread: control, then one for each priority.
+pub const LANES: usize = 1 + PRIORITIES;
+
+/// Slots of each lane.
+pub const LANE_SLOTS: [usize; LANES] = [1 << 13, 1 << 15, 1 << 14, 1 << 13];
 
 /// The lane that is emptied before every event: assignments, barriers, restored state.
 pub const LANE_CONTROL: usize = 0;
-/// The lane of events that are never shed.
+/// The lane of events of priority 0. The lanes of the other priorities follow it.
 pub const LANE_EVENTS: usize = 1;
-/// The lane of events that may be shed.
-pub const LANE_SHEDDABLE: usize = 2;
 
-const _: () = assert!(LANE_SLOTS[0] + LANE_SLOTS[1] + LANE_SLOTS[2] == RING_SLOTS);
+const _: () = assert!(LANE_SLOTS[0] + LANE_SLOTS[1] + LANE_SLOTS[2] + LANE_SLOTS[3] == RING_SLOTS);
 
 /// What a descriptor asks its receiver to do.
 #[repr(u8)]
@@ -72,8 +76,8 @@ pub struct Descriptor {
     pub source: u8,
     /// Why an event was refused: a [`crate::parse::Reason`] as number.
     pub reason: u8,
-    /// Not used.
-    pub reserved: u8,
+    /// Priority of an event.
+    pub priority: u8,
     /// Partition of the source.
     pub partition: u32,
     /// The assignment that the descriptor belongs to; others are ignored.
@@ -105,7 +109,7 @@ impl Descriptor {
             kind,
             source: 0,
             reason: 0,
-            reserved: 0,
+            priority: 0,
             partition: 0,
             epoch: 0,
             length: 0,
@@ -195,10 +199,10 @@ pub fn ring(slots: usize) -> (Producer, Consumer) {
     (producer, Consumer { shared, mask, head: 0, released: 0, tail_seen: 0 })
 }
 
-/// The three lanes of one I/O thread, most urgent first.
-pub fn lanes() -> ([Producer; 3], [Consumer; 3]) {
-    let [control, events, sheddable] = LANE_SLOTS.map(ring);
-    ([control.0, events.0, sheddable.0], [control.1, events.1, sheddable.1])
+/// The lanes of one I/O thread, most urgent first.
+pub fn lanes() -> ([Producer; LANES], [Consumer; LANES]) {
+    let [control, first, second, third] = LANE_SLOTS.map(ring);
+    ([control.0, first.0, second.0, third.0], [control.1, first.1, second.1, third.1])
 }
 
 impl Producer {
@@ -257,17 +261,20 @@ impl Producer {
 }
 
 impl Consumer {
-    /// Takes the next descriptor. Its slot is free for the producer after [`Consumer::release`].
-    pub fn pop(&mut self) -> Option<Descriptor> {
-        if self.head == self.tail_seen {
-            self.tail_seen = self.shared.tail.0.load(Ordering::Acquire);
-            if self.head == self.tail_seen {
-                return None;
-            }
+    /// The next descriptor, which stays where it is.
+    pub fn peek(&mut self) -> Option<&Descriptor> {
+        if self.is_empty() {
+            return None;
         }
         let slot = &self.shared.slots[(self.head & self.mask) as usize];
-        // SAFETY: the tail has passed this slot, so it was written; this is the only consumer.
-        let descriptor = unsafe { (*slot.get()).assume_init_read() };
+        // SAFETY: the tail has passed this slot, so it was written, and the producer leaves it alone until
+        // the head has passed it; this is the only consumer, and it is borrowed for as long as the reference.
+        Some(unsafe { (*slot.get()).assume_init_ref() })
+    }
+
+    /// Takes the next descriptor. Its slot is free for the producer after [`Consumer::release`].
+    pub fn pop(&mut self) -> Option<Descriptor> {
+        let descriptor = *self.peek()?;
         self.head += 1;
         Some(descriptor)
     }

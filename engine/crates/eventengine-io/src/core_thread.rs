@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use eventengine_core::core::{Core, Step};
+use eventengine_core::executor::{EventOf, Executor};
 use eventengine_core::program::Program;
 
 use crate::affinity::{self, Placement};
@@ -28,7 +29,11 @@ const BLOCKED_PARK: Duration = Duration::from_millis(1);
 const WARM_UP_STEPS: u64 = 10_000;
 
 /// Runs the core until the pipeline is stopped.
-pub fn run<P: Program>(shared: &Arc<Shared>, mut core: Core<P>, placement: &Placement) {
+pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
+    shared: &Arc<Shared>,
+    mut core: Core<X, P>,
+    placement: &Placement,
+) {
     shared.core_waker.attach();
     if let Some(cpu) = placement.core {
         let bound = affinity::bind(&[cpu]);
@@ -88,14 +93,21 @@ pub fn run<P: Program>(shared: &Arc<Shared>, mut core: Core<P>, placement: &Plac
     flush(shared, &mut core);
 }
 
-fn flush<P: Program>(shared: &Shared, core: &mut Core<P>) {
+fn flush<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
+    shared: &Shared,
+    core: &mut Core<X, P>,
+) {
     if core.flush() {
         shared.publisher_waker.wake();
     }
 }
 
 /// Waits for a time on the monotonic clock. What was done before is visible to the others meanwhile.
-fn wait_until<P: Program>(shared: &Shared, core: &mut Core<P>, due: u64) {
+fn wait_until<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
+    shared: &Shared,
+    core: &mut Core<X, P>,
+    due: u64,
+) {
     flush(shared, core);
     loop {
         let now = monotonic_nanoseconds();

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use eventengine_core::arena::Arena;
 use eventengine_core::core::{Core, PARTITIONS, Parts as CoreParts};
 use eventengine_core::cut::{CutReader, exchange};
+use eventengine_core::executor::Pinned;
 use eventengine_core::json::Limits;
 use eventengine_core::pool::{Allocator, Pool};
-use eventengine_core::program::treasure_hunt::{Settings, TreasureHunt};
-use eventengine_core::ring::{Consumer, LANE_EVENTS, LANE_SLOTS, Producer, RING_SLOTS, lanes, ring};
+use eventengine_core::program::treasure_hunt::{HuntSchema, Settings, TreasureHunt};
+use eventengine_core::ring::{Consumer, LANE_EVENTS, LANE_SLOTS, LANES, Producer, RING_SLOTS, lanes, ring};
 use eventengine_core::stats::CoreStats;
 
 use crate::affinity::{self, Placement};
@@ -34,10 +35,10 @@ const CUT_RECORDS: usize = 8192;
 
 /// What is made at construction and moves into the threads at the start.
 struct Prepared {
-    core: Core<TreasureHunt>,
+    core: Core<Pinned<HuntSchema>, TreasureHunt>,
     publish: Consumer,
     cut: CutReader,
-    kafka: Option<(Allocator, [Producer; 3])>,
+    kafka: Option<(Allocator, [Producer; LANES])>,
     direct: Option<Direct>,
     replies: Replies,
 }
@@ -45,7 +46,7 @@ struct Prepared {
 /// What the thread of the TCP sources gets.
 struct Direct {
     allocator: Allocator,
-    lanes: [Producer; 3],
+    lanes: [Producer; LANES],
     outcomes: Consumer,
     bell: Arc<Bell>,
 }
@@ -128,7 +129,8 @@ impl Engine {
             shared.rings[0].bound = source::credit(&shared) as usize;
         }
         let core = Core::new(
-            program(&shared.config),
+            Pinned(schema(&shared.config)),
+            TreasureHunt,
             arena(&shared.config),
             CoreParts {
                 pool,
@@ -265,7 +267,7 @@ impl Observer {
     }
 }
 
-fn program(config: &Config) -> TreasureHunt {
+fn schema(config: &Config) -> HuntSchema {
     let settings = Settings {
         districts: config.program.districts,
         puzzles_per_district: config.program.puzzles_per_district,
@@ -278,7 +280,7 @@ fn program(config: &Config) -> TreasureHunt {
         array_length: payload.max_array_length,
         string_bytes: payload.max_string_bytes,
     };
-    TreasureHunt::new(settings, limits)
+    HuntSchema::new(settings, limits)
 }
 
 fn arena(config: &Config) -> Arena {

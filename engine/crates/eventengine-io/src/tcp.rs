@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use eventengine_core::core::DIRECT_BASE;
 use eventengine_core::parse::Reason;
 use eventengine_core::pool::{Allocator, Chunk, Releaser};
-use eventengine_core::ring::{Consumer, Descriptor, Kind, LANE_EVENTS, Producer};
+use eventengine_core::ring::{Consumer, Descriptor, Kind, LANE_EVENTS, LANES, Producer};
 
 use crate::Error;
 use crate::clock::monotonic_nanoseconds;
@@ -177,7 +177,7 @@ pub struct Parts {
     /// Chunks for payloads.
     pub allocator: Allocator,
     /// Lanes to the core.
-    pub lanes: [Producer; 3],
+    pub lanes: [Producer; LANES],
     /// Outcomes from the publisher.
     pub outcomes: Consumer,
     /// Rings when there are outcomes.

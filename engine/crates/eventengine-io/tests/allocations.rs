@@ -8,9 +8,10 @@ use eventengine_core::arena::Arena;
 use eventengine_core::changelog::{VALUE_BYTES_MAX, encode_key, encode_value};
 use eventengine_core::core::{Core, PARTITIONS, Parts, Step};
 use eventengine_core::cut::exchange;
+use eventengine_core::executor::Pinned;
 use eventengine_core::json::Limits;
 use eventengine_core::pool::{Allocator, Pool, RawChunk, Releaser};
-use eventengine_core::program::treasure_hunt::{KIND_TEAM, Settings, TreasureHunt};
+use eventengine_core::program::treasure_hunt::{HuntSchema, KIND_TEAM, Settings, TreasureHunt};
 use eventengine_core::ring::{Descriptor, Kind, LANE_CONTROL, LANE_EVENTS, Producer, lanes, ring};
 use eventengine_core::stats::CoreStats;
 
@@ -77,8 +78,12 @@ fn the_core_thread_allocates_nothing() {
         cut_requested: Arc::clone(&cut_requested),
         stats: Arc::new(CoreStats::new(PARTITIONS)),
     };
-    let mut core =
-        Core::new(TreasureHunt::new(SETTINGS, LIMITS), Arena::new(4096, PARTITIONS as u32, 1), parts);
+    let mut core = Core::new(
+        Pinned(HuntSchema::new(SETTINGS, LIMITS)),
+        TreasureHunt,
+        Arena::new(4096, PARTITIONS as u32, 1),
+        parts,
+    );
     let mut releaser = Releaser::new(&pool);
     let allocated = tikv_jemalloc_ctl::thread::allocatedp::read().expect("jemalloc keeps statistics");
     let mut steps = 0;

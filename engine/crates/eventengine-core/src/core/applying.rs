@@ -5,26 +5,47 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Core, DIRECT_BASE, DIRECT_PARTITIONS, Step};
+use super::{Core, DIRECT_BASE, DIRECT_PARTITIONS, OVERTAKING_MAX, Step};
+use crate::executor::{EventOf, Executor};
 use crate::parse::Reason;
 use crate::pool::Chunk;
 use crate::program::{Origin, Output, Program};
-use crate::ring::{Descriptor, Kind};
+use crate::ring::{Descriptor, Kind, LANE_EVENTS, LANES};
 
-impl<P: Program> Core<P> {
+impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     pub(super) fn next_event(&mut self) -> Step {
-        let inputs = self.inputs.len();
-        for lane in 1..3 {
-            for turn in 0..inputs {
-                let input = (self.next_input + turn) % inputs;
-                if let Some(descriptor) = self.inputs[input][lane].pop() {
-                    self.next_input = (input + 1) % inputs;
-                    self.since_flush += 1;
-                    return self.event(descriptor);
-                }
+        let Some((lane, descriptor)) = self.take_next() else { return Step::Idle };
+        self.overtaken[lane] = 0;
+        for less_urgent in lane + 1..LANES {
+            if self.inputs.iter_mut().any(|lanes| !lanes[less_urgent].is_empty()) {
+                self.overtaken[less_urgent] += 1;
             }
         }
-        Step::Idle
+        self.since_flush += 1;
+        self.event(descriptor)
+    }
+
+    /// The next event: of a lane that was overtaken often enough, else of the most urgent one.
+    fn take_next(&mut self) -> Option<(usize, Descriptor)> {
+        let overdue = (LANE_EVENTS..LANES)
+            .find(|lane| self.overtaken[*lane] >= OVERTAKING_MAX)
+            .and_then(|lane| self.take(lane));
+        overdue.or_else(|| (LANE_EVENTS..LANES).find_map(|lane| self.take(lane)))
+    }
+
+    /// The next event of a lane, the I/O threads in turn. One that is still being parsed holds up its lane only.
+    fn take(&mut self, lane: usize) -> Option<(usize, Descriptor)> {
+        let inputs = self.inputs.len();
+        for turn in 0..inputs {
+            let input = (self.next_input + turn) % inputs;
+            let Some(next) = self.inputs[input][lane].peek() else { continue };
+            if next.kind == Kind::Event && !self.executor.is_ready(next) {
+                continue;
+            }
+            self.next_input = (input + 1) % inputs;
+            return self.inputs[input][lane].pop().map(|descriptor| (lane, descriptor));
+        }
+        None
     }
 
     /// Whether an event belongs to what its partition is now.
@@ -75,7 +96,7 @@ impl<P: Program> Core<P> {
     /// Runs the program and leaves the output in the event's chunk.
     fn apply(&mut self, descriptor: &Descriptor, chunk: &mut Chunk) -> Result<Descriptor, Reason> {
         let payload = &self.pool.bytes(chunk)[..descriptor.length as usize];
-        let event = self.program.read(payload)?;
+        let event = self.executor.read(descriptor, payload)?;
         let routing = self.program.routing(&event);
         let origin = if descriptor.partition >= DIRECT_BASE {
             // A direct event comes without partition and offset: its key gives the one, its arrival the other.

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use super::{Core, DIRECT_BASE};
 use crate::changelog::{VALUE_BYTES_MAX, encode_key, encode_value};
 use crate::cut::Position;
+use crate::executor::{EventOf, Executor};
 use crate::program::Program;
 use crate::ring::{Descriptor, Kind};
 
-impl<P: Program> Core<P> {
+impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     /// Hands positions and after-images to the publisher, if it has given the buffer back.
     pub(super) fn try_cut(&mut self) -> bool {
         let Some(cut) = self.cut.buffer() else { return false };

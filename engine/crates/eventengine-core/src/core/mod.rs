@@ -5,7 +5,8 @@
 //! here allocates, locks or makes a system call.
 //!
 //! Rules of order:
-//! - Control descriptors are handled before the next event. An event counts only if its
+//! - Control descriptors are handled before the next event. A more urgent event goes before
+//!   a less urgent one, but at most [`OVERTAKING_MAX`] before that gets a turn. An event counts only if its
 //!   partition is open under the event's epoch and its offset was not applied before;
 //!   others are dropped as stale, and that is what makes a repeated delivery harmless.
 //! - An event's output goes into the event's own chunk and follows the event's order.
@@ -24,9 +25,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::arena::Arena;
 use crate::changelog::KEY_BYTES;
 use crate::cut::CutWriter;
+use crate::executor::{EventOf, Executor};
 use crate::pool::{Pool, Releaser};
 use crate::program::Program;
-use crate::ring::{Consumer, LANE_CONTROL, Producer};
+use crate::ring::{Consumer, LANE_CONTROL, LANE_EVENTS, LANES, Producer};
 use crate::stats::{CoreStats, NO_POSITION};
 
 /// Kafka partitions that the core can hold.
@@ -41,11 +43,11 @@ pub const DIRECT_BASE: u32 = KAFKA_PARTITIONS_MAX as u32;
 /// All partitions.
 pub const PARTITIONS: usize = KAFKA_PARTITIONS_MAX + DIRECT_PARTITIONS;
 
-/// Slots that one event may change.
-const SLOTS_PER_EVENT: usize = 2;
-
 /// Places in the publish ring that events leave to control descriptors.
 const PUBLISH_RESERVE: u64 = 64;
+
+/// Events that may overtake a lane in which less urgent ones wait, before it gets a turn.
+pub const OVERTAKING_MAX: u32 = 64;
 
 /// Events between two times that rings are released and published without being asked.
 const BATCH: u32 = 32;
@@ -86,7 +88,7 @@ pub struct Parts {
     /// The slab.
     pub pool: Arc<Pool>,
     /// Lanes of each I/O thread.
-    pub inputs: Vec<[Consumer; 3]>,
+    pub inputs: Vec<[Consumer; LANES]>,
     /// The way to the publisher.
     pub publish: Producer,
     /// The core's side of the cuts.
@@ -100,13 +102,15 @@ pub struct Parts {
 }
 
 /// See the module.
-pub struct Core<P> {
+pub struct Core<X, P> {
+    executor: X,
     program: P,
     arena: Arena,
     pool: Arc<Pool>,
     releaser: Releaser,
-    inputs: Vec<[Consumer; 3]>,
+    inputs: Vec<[Consumer; LANES]>,
     next_input: usize,
+    overtaken: [u32; LANES],
     publish: Producer,
     cut: CutWriter,
     cut_records: usize,
@@ -119,14 +123,15 @@ pub struct Core<P> {
     since_flush: u32,
 }
 
-impl<P: Program> Core<P> {
+impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     /// A core with an empty state in which the direct partitions are open.
-    pub fn new(program: P, arena: Arena, parts: Parts) -> Core<P> {
+    pub fn new(executor: X, program: P, arena: Arena, parts: Parts) -> Core<X, P> {
         let mut partitions = vec![UNASSIGNED; PARTITIONS].into_boxed_slice();
         for partition in &mut partitions[DIRECT_BASE as usize..] {
             *partition = PartitionState { open: true, position: 0, ..UNASSIGNED };
         }
         Core {
+            executor,
             program,
             arena,
             releaser: Releaser::new(&parts.pool),
@@ -134,6 +139,7 @@ impl<P: Program> Core<P> {
             pool: parts.pool,
             inputs: parts.inputs,
             next_input: 0,
+            overtaken: [0; LANES],
             publish: parts.publish,
             cut: parts.cut,
             cut_records: parts.cut_records,
@@ -194,12 +200,12 @@ impl<P: Program> Core<P> {
     }
 
     fn has_events(&mut self) -> bool {
-        self.inputs.iter_mut().any(|lanes| lanes[1..].iter_mut().any(|lane| !lane.is_empty()))
+        self.inputs.iter_mut().any(|lanes| lanes[LANE_EVENTS..].iter_mut().any(|lane| !lane.is_empty()))
     }
 
     /// Whether the after-images of one more event surely fit into the next cut. If not, a cut is due.
     fn has_room_for_changes(&mut self) -> bool {
-        let fits = self.arena.dirty_count() + SLOTS_PER_EVENT <= self.cut_records;
+        let fits = self.arena.dirty_count() + P::SLOTS_PER_EVENT_MAX <= self.cut_records;
         if !fits {
             self.cut_requested.store(true, Ordering::Relaxed);
         }

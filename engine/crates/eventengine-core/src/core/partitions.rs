@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering;
 use super::{Core, DIRECT_BASE, PartitionState, RESTORE_HEADER_BYTES, UNASSIGNED};
 use crate::arena::{Arena, Key, SlotId};
 use crate::changelog::{KEY_BYTES, decode_key, decode_value};
+use crate::executor::{EventOf, Executor};
 use crate::program::Program;
 use crate::ring::{Descriptor, Kind};
 use crate::stats::NO_POSITION;
 
-impl<P: Program> Core<P> {
+impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     pub(super) fn control(&mut self, descriptor: &Descriptor) {
         match descriptor.kind {
             Kind::Restore => self.restore(descriptor),
@@ -72,7 +73,7 @@ impl<P: Program> Core<P> {
             let read = decode_key(descriptor.partition, &header[..KEY_BYTES])
                 .and_then(|key| decode_value(value).map(|image| (key, image)));
             let slot = match read {
-                Ok((key, image)) => Core::<P>::slot_for(&mut self.arena, key).map(|slot| (slot, image)),
+                Ok((key, image)) => slot_for(&mut self.arena, key).map(|slot| (slot, image)),
                 Err(_) => None,
             };
             match slot {
@@ -91,10 +92,6 @@ impl<P: Program> Core<P> {
                 partition.failed = true;
             }
         }
-    }
-
-    fn slot_for(arena: &mut Arena, key: Key) -> Option<SlotId> {
-        arena.find(&key).or_else(|| arena.acquire(key))
     }
 
     pub(super) fn drop_partition(&mut self, partition: u32) {
@@ -117,4 +114,8 @@ impl<P: Program> Core<P> {
         self.cut_ticket = 0;
         self.emit(Descriptor { kind: Kind::Reset, ..*descriptor });
     }
+}
+
+fn slot_for(arena: &mut Arena, key: Key) -> Option<SlotId> {
+    arena.find(&key).or_else(|| arena.acquire(key))
 }

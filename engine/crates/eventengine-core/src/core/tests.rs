@@ -8,12 +8,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cut::{CutReader, exchange};
+use crate::executor::Pinned;
 use crate::parse::Limits;
 use crate::pool::Allocator;
 use crate::program::Origin;
 use crate::program::Output;
-use crate::program::treasure_hunt::{Settings, TreasureHunt};
-use crate::ring::{Descriptor, Kind, LANE_EVENTS, lanes, ring};
+use crate::program::Schema;
+use crate::program::treasure_hunt::{HuntSchema, Settings, TreasureHunt};
+use crate::ring::{Descriptor, Kind, LANE_EVENTS, PRIORITIES, lanes, ring};
 
 const LIMITS: Limits = Limits { bytes: 65_536, depth: 32, array_length: 1024, string_bytes: 16_384 };
 const SETTINGS: Settings = Settings { districts: 4, puzzles_per_district: 40, clues_per_puzzle: 5 };
@@ -31,10 +33,10 @@ struct Broker {
 
 /// One incarnation of the engine, with a source and a publisher in place of the threads.
 struct Rig {
-    core: Core<TreasureHunt>,
+    core: Core<Pinned<HuntSchema>, TreasureHunt>,
     pool: Arc<Pool>,
     allocator: Allocator,
-    lanes: [Producer; 3],
+    lanes: [Producer; LANES],
     ring: Consumer,
     cut: CutReader,
     cut_requested: Arc<AtomicBool>,
@@ -51,9 +53,13 @@ struct Rig {
 
 impl Rig {
     fn new() -> Rig {
-        let (pool, mut allocators) = Pool::new(1024, 64, 1);
+        Rig::with_chunks(64, 256)
+    }
+
+    fn with_chunks(chunks: u32, publish_slots: usize) -> Rig {
+        let (pool, mut allocators) = Pool::new(1024, chunks, 1);
         let (producers, consumers) = lanes();
-        let (publish, ring) = ring(256);
+        let (publish, ring) = ring(publish_slots);
         let (writer, cut) = exchange(PARTITIONS, CUT_RECORDS);
         let cut_requested = Arc::new(AtomicBool::new(false));
         let stats = Arc::new(CoreStats::new(PARTITIONS));
@@ -68,7 +74,7 @@ impl Rig {
         };
         let arena = Arena::new(256, PARTITIONS as u32, 11);
         Rig {
-            core: Core::new(TreasureHunt::new(SETTINGS, LIMITS), arena, parts),
+            core: Core::new(Pinned(HuntSchema::new(SETTINGS, LIMITS)), TreasureHunt, arena, parts),
             releaser: Releaser::new(&pool),
             pool,
             allocator: allocators.pop().unwrap(),
@@ -292,15 +298,16 @@ fn events(count: usize) -> BTreeMap<u32, Vec<Vec<u8>>> {
 /// Outputs as they would be without any fault.
 fn expected(source: &BTreeMap<u32, Vec<Vec<u8>>>) -> BTreeSet<(u32, i64, Vec<u8>)> {
     let mut arena = Arena::new(256, PARTITIONS as u32, 5);
-    let mut hunt = TreasureHunt::new(SETTINGS, LIMITS);
+    let mut schema = HuntSchema::new(SETTINGS, LIMITS);
     let mut outputs = BTreeSet::new();
     for (partition, payloads) in source {
         for (offset, payload) in payloads.iter().enumerate() {
             let mut bytes = [0; 1024];
             let mut output = Output::new(&mut bytes);
             let origin = Origin { partition: *partition, offset: offset as i64 };
-            let applied =
-                hunt.read(payload).and_then(|event| hunt.apply(&event, origin, &mut arena, &mut output));
+            let applied = schema
+                .read(payload)
+                .and_then(|event| TreasureHunt.apply(&event, origin, &mut arena, &mut output));
             let bytes = match applied {
                 Ok(_) => {
                     let length = output.len();
@@ -456,4 +463,53 @@ fn direct_events_are_numbered_by_the_core_and_leave_no_changelog() {
     let offsets: Vec<i64> = broker.outputs.iter().map(|(_, offset, _)| *offset).collect();
     assert_eq!(offsets, [0, 1, 2]);
     assert!(broker.changelog.is_empty() && broker.offsets.is_empty());
+}
+
+/// Pushes direct events, all of them visible at once.
+fn push_direct(rig: &mut Rig, events: impl IntoIterator<Item = (u8, Vec<u8>)>) {
+    for (priority, payload) in events {
+        let chunk = rig.chunk_with(&payload).unwrap();
+        let length = payload.len() as u32;
+        let base = Descriptor { partition: DIRECT_BASE, chunk, length, ..Descriptor::new(Kind::Event) };
+        let lane = LANE_EVENTS + usize::from(priority);
+        assert!(rig.lanes[lane].push(Descriptor { priority, ..base }).is_ok());
+    }
+    rig.lanes.iter_mut().for_each(|lane| {
+        lane.publish();
+    });
+}
+
+fn opened(district: u32, number: u32) -> Vec<u8> {
+    format!(r#"{{"kind":"district_opened","producer":1,"sequence":{number},"team":1,"district":{district}}}"#)
+        .into_bytes()
+}
+
+/// The article's head-of-line case: 8,000 players open one district, and all others have to wait. Not here.
+#[test]
+fn a_burst_of_less_urgent_events_does_not_block_urgent_ones() {
+    let mut rig = Rig::with_chunks(8_200, 16_384);
+    let burst = (0..8_000).map(|number| (1 + (number % 2) as u8, opened(0, number)));
+    push_direct(&mut rig, burst.collect::<Vec<_>>());
+    let urgent = (0..128).map(|number| (0, opened(1 + number % 2, number)));
+    push_direct(&mut rig, urgent.collect::<Vec<_>>());
+    let mut applied = [0; PRIORITIES];
+    let mut steps = 0;
+    while applied[0] < 128 {
+        steps += 1;
+        assert!(matches!(rig.core.step(), Step::Event { .. }));
+        rig.core.flush();
+        let output = rig.ring.pop().unwrap();
+        applied[usize::from(output.priority)] += 1;
+    }
+    assert!(steps <= 128 + 2 * (128 / OVERTAKING_MAX + 1), "{steps} steps for 128 urgent events");
+}
+
+#[test]
+fn less_urgent_events_get_their_turn_while_urgent_ones_never_end() {
+    let mut rig = Rig::with_chunks(2_048, 4_096);
+    let all = (0..1_000).map(|number| (0, opened(0, number))).chain([(1, opened(1, 0)), (2, opened(2, 0))]);
+    push_direct(&mut rig, all.collect::<Vec<_>>());
+    rig.run(2 * (OVERTAKING_MAX as usize + 1));
+    let early: Vec<u8> = std::iter::from_fn(|| rig.ring.pop()).map(|output| output.priority).collect();
+    assert!(early.contains(&1) && early.contains(&2), "each class was overtaken a bounded number of times");
 }

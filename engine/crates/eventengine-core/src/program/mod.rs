@@ -1,4 +1,9 @@
-//! Programs: what is computed. One trait, so that schema, program and executor vary independently.
+//! What is computed: a schema reads payloads, a program applies what was read.
+//!
+//! The two are traits of their own, so that schema, program and executor vary
+//! independently: several schemas may read the events of one program, and a schema can
+//! be cloned for every thread that parses. All three are bound when the engine is
+//! compiled; nothing is chosen on an event's way.
 //!
 //! A program owns the meaning of its slots' payloads and nothing else: state lives in
 //! the arena, outputs in the caller's buffer. It is deterministic: the same events in
@@ -28,23 +33,29 @@ pub struct Routing {
     pub team: u32,
 }
 
-/// A deterministic state machine.
-pub trait Program: Send {
-    /// An event that was read and checked; small and without borrows.
-    type Event: Copy;
+/// Reads payloads. What it learns on the way, such as the order of keys, changes its speed and never its answers.
+pub trait Schema: Clone + Send {
+    /// An event that was read and checked, possibly borrowed from its payload.
+    type Event<'payload>: Copy;
 
     /// Reads and checks a payload.
-    fn read(&mut self, payload: &[u8]) -> Result<Self::Event, Reason>;
+    fn read<'payload>(&mut self, payload: &'payload [u8]) -> Result<Self::Event<'payload>, Reason>;
+}
+
+/// A deterministic state machine over events of one type.
+pub trait Program<Event>: Send {
+    /// Slots that one event changes, at most.
+    const SLOTS_PER_EVENT_MAX: usize;
 
     /// What the event is about: the key of its output, and of its partition where it came without one.
-    fn routing(&self, event: &Self::Event) -> Routing;
+    fn routing(&self, event: &Event) -> Routing;
 
     /// Applies an event: changes slots of its partition and writes exactly one output record.
     ///
     /// A refused event has changed nothing. `output` is at least 1,024 bytes long.
     fn apply(
         &mut self,
-        event: &Self::Event,
+        event: &Event,
         origin: Origin,
         arena: &mut Arena,
         output: &mut Output<'_>,

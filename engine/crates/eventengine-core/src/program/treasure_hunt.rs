@@ -12,7 +12,7 @@
 //!
 //! State is per source partition, therefore standings are, too.
 
-use super::{Origin, Output, Program, Routing};
+use super::{Origin, Output, Program, Routing, Schema};
 use crate::arena::{Arena, Key, PAYLOAD_BYTES, SlotId};
 use crate::parse::{
     FieldPlan, Limits, ParseError, Prediction, RawNumber, RawString, Reason, Scanner, parse_object,
@@ -375,24 +375,39 @@ impl DistrictState {
     }
 }
 
-/// The program.
-#[derive(Debug)]
-pub struct TreasureHunt {
+/// The schema of JSON events.
+#[derive(Debug, Clone)]
+pub struct HuntSchema {
     settings: Settings,
     limits: Limits,
     prediction: Prediction,
 }
 
-impl TreasureHunt {
-    /// A hunt of the given size.
+impl HuntSchema {
+    /// The events of a hunt of the given size.
     ///
     /// # Panics
     /// If the size is beyond what a slot holds: the configuration was checked before.
-    pub fn new(settings: Settings, limits: Limits) -> TreasureHunt {
+    pub fn new(settings: Settings, limits: Limits) -> HuntSchema {
         assert!(settings.puzzles_per_district <= PUZZLES_MAX && settings.clues_per_puzzle <= CLUES_MAX);
-        TreasureHunt { settings, limits, prediction: Prediction::default() }
+        HuntSchema { settings, limits, prediction: Prediction::default() }
     }
+}
 
+impl Schema for HuntSchema {
+    type Event<'payload> = Move;
+
+    fn read(&mut self, payload: &[u8]) -> Result<Move, Reason> {
+        let event = Event::parse(payload, self.limits, &mut self.prediction).map_err(|error| error.reason)?;
+        Move::check(&event, &self.settings)
+    }
+}
+
+/// The program.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TreasureHunt;
+
+impl TreasureHunt {
     /// Both slots of an event, made where they are missing; all or nothing.
     fn slots(arena: &mut Arena, team: Key, district: Key) -> Result<(SlotId, SlotId, bool), Reason> {
         let found = (arena.find(&team), arena.find(&district));
@@ -407,13 +422,8 @@ impl TreasureHunt {
     }
 }
 
-impl Program for TreasureHunt {
-    type Event = Move;
-
-    fn read(&mut self, payload: &[u8]) -> Result<Move, Reason> {
-        let event = Event::parse(payload, self.limits, &mut self.prediction).map_err(|error| error.reason)?;
-        Move::check(&event, &self.settings)
-    }
+impl Program<Move> for TreasureHunt {
+    const SLOTS_PER_EVENT_MAX: usize = 2;
 
     fn routing(&self, event: &Move) -> Routing {
         Routing { district: event.district, team: event.team }
@@ -511,14 +521,14 @@ mod tests {
     const SETTINGS: Settings = Settings { districts: 12, puzzles_per_district: 40, clues_per_puzzle: 5 };
 
     struct Game {
-        hunt: TreasureHunt,
+        schema: HuntSchema,
         arena: Arena,
         offset: i64,
     }
 
     impl Game {
         fn new(slots: u32) -> Game {
-            Game { hunt: TreasureHunt::new(SETTINGS, LIMITS), arena: Arena::new(slots, 1, 3), offset: 0 }
+            Game { schema: HuntSchema::new(SETTINGS, LIMITS), arena: Arena::new(slots, 1, 3), offset: 0 }
         }
 
         fn apply(&mut self, event: &Value) -> Result<Value, Reason> {
@@ -526,8 +536,8 @@ mod tests {
             let mut output = Output::new(&mut bytes);
             let origin = Origin { partition: 0, offset: self.offset };
             let payload = event.to_string();
-            let read = self.hunt.read(payload.as_bytes())?;
-            self.hunt.apply(&read, origin, &mut self.arena, &mut output)?;
+            let read = self.schema.read(payload.as_bytes())?;
+            TreasureHunt.apply(&read, origin, &mut self.arena, &mut output)?;
             self.offset += 1;
             let length = output.len();
             Ok(serde_json::from_slice(&bytes[..length]).expect("outputs are JSON"))
@@ -671,7 +681,7 @@ mod tests {
     fn the_longest_output_fits_its_buffer() {
         let settings =
             Settings { districts: u32::MAX, puzzles_per_district: PUZZLES_MAX, clues_per_puzzle: CLUES_MAX };
-        let mut hunt = TreasureHunt::new(settings, LIMITS);
+        let mut schema = HuntSchema::new(settings, LIMITS);
         let mut arena = Arena::new(64, 1, 1);
         let mut longest = 0;
         for team in 0..30 {
@@ -680,8 +690,8 @@ mod tests {
             let mut bytes = [0; 1024];
             let mut output = Output::new(&mut bytes);
             let origin = Origin { partition: 0, offset: i64::MAX };
-            let read = hunt.read(event.to_string().as_bytes()).unwrap();
-            hunt.apply(&read, origin, &mut arena, &mut output).unwrap();
+            let read = schema.read(event.to_string().as_bytes()).unwrap();
+            TreasureHunt.apply(&read, origin, &mut arena, &mut output).unwrap();
             longest = longest.max(output.len());
         }
         assert!(longest < 700, "{longest}");

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use eventengine_core::core::RESTORE_HEADER_BYTES;
 use eventengine_core::parse::Reason;
 use eventengine_core::pool::Allocator;
-use eventengine_core::ring::{Descriptor, Kind, LANE_CONTROL, LANE_EVENTS, Producer};
+use eventengine_core::ring::{Descriptor, Kind, LANE_CONTROL, LANE_EVENTS, LANES, Producer};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
 use super::client::{Client, Message, Partitions, Properties, Queue, Rebalance};
@@ -57,7 +57,7 @@ pub struct Parts {
     /// Chunks for payloads.
     pub allocator: Allocator,
     /// Lanes to the core.
-    pub lanes: [Producer; 3],
+    pub lanes: [Producer; LANES],
     /// Where the publisher finds the group member.
     pub member: Member,
 }
@@ -73,7 +73,7 @@ struct Owned {
 struct State {
     shared: Arc<Shared>,
     allocator: Allocator,
-    lanes: [Producer; 3],
+    lanes: [Producer; LANES],
     restorer: Arc<Restorer>,
     topic: CString,
     messages: Option<Arc<Mutex<Queue>>>,

@@ -430,20 +430,20 @@ mod tests {
     fn the_engine_refuses_malformed_events_for_the_reason_they_claim() {
         use eventengine_core::arena::Arena;
         use eventengine_core::parse::Limits;
-        use eventengine_core::program::treasure_hunt::{Settings, TreasureHunt};
-        use eventengine_core::program::{Origin, Output, Program};
+        use eventengine_core::program::treasure_hunt::{HuntSchema, Settings, TreasureHunt};
+        use eventengine_core::program::{Origin, Output, Program, Schema};
 
         let settings = Settings { districts: 12, puzzles_per_district: 40, clues_per_puzzle: 5 };
         let limits = Limits { bytes: 65_536, depth: 32, array_length: 1024, string_bytes: 16_384 };
-        let mut hunt = TreasureHunt::new(settings, limits);
+        let mut schema = HuntSchema::new(settings, limits);
         let mut arena = Arena::new(4096, 1, 1);
         let mut events = Events::new(plan(r#"{"malformed_share":0.5}"#));
         let mut buffer = [0; 1024];
         for offset in 0..500 {
             let (written, payload, _) = write(&mut events, Subject::Anywhere);
-            let outcome = hunt.read(&payload).and_then(|event| {
+            let outcome = schema.read(&payload).and_then(|event| {
                 let origin = Origin { partition: 0, offset };
-                hunt.apply(&event, origin, &mut arena, &mut Output::new(&mut buffer))
+                TreasureHunt.apply(&event, origin, &mut arena, &mut Output::new(&mut buffer))
             });
             match written {
                 Written::Valid { .. } => assert!(outcome.is_ok(), "{}", String::from_utf8_lossy(&payload)),
