@@ -6,7 +6,10 @@ that share a folder would take each other's crates for their own. Therefore a fo
 holds its lock for as long as cargo runs, and whoever comes from another checkout than the last one has the
 workspace's own crates compiled anew.
 
-Usage: python tools/cargo.py ARGUMENTS     runs cargo so on the engine's crates
+The native programs of the benchmarks are a workspace of their own that builds into the engine's folder.
+
+Usage: python tools/cargo.py ARGUMENTS                  runs cargo so on the engine's crates
+       python tools/cargo.py --in FOLDER ARGUMENTS      the same on another workspace of this checkout
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WORKSPACE = Path(__file__).resolve().parent.parent / "engine"
+FELLOWS = (Path("../tests/benchmarks/native"),)
+"""Workspaces, from the one that gives a folder its key, that build into that folder, too."""
+
 FOLDERS_MAX = 3
 
 
@@ -65,11 +71,16 @@ def _lock(descriptor: int) -> None:
 
 
 def _forget_members(workspace: Path, folder: Path) -> None:
-    """Remove cargo's records of the workspace's own crates, so that it compiles them anew."""
-    for manifest in workspace.glob("crates/*/Cargo.toml"):
-        name = tomllib.loads(manifest.read_text())["package"]["name"]
-        for record in folder.glob(f"*/.fingerprint/{name}-*"):
-            shutil.rmtree(record)
+    """Remove cargo's records of the checkout's own crates, so that it compiles them anew."""
+    for lock_file in (
+        path / "Cargo.lock" for path in (workspace, *(workspace / fellow for fellow in FELLOWS))
+    ):
+        if lock_file.exists():
+            for package in tomllib.loads(lock_file.read_text())["package"]:
+                # What comes from no registry is the checkout's own.
+                if "source" not in package:
+                    for record in folder.glob(f"*/.fingerprint/{package['name']}-*"):
+                        shutil.rmtree(record, ignore_errors=True)
 
 
 def _remove_old(current: Path) -> None:
@@ -86,9 +97,13 @@ def _remove_old(current: Path) -> None:
 
 def main() -> int:
     """Run cargo with the arguments given; returns its exit status."""
+    arguments = sys.argv[1:]
+    workspace = WORKSPACE
+    if arguments[:1] == ["--in"] and len(arguments) > 1:
+        workspace = Path(arguments[1]).resolve()
+        arguments = arguments[2:]
     with shared_target(WORKSPACE, user_cache()) as environment:
-        command = ["cargo", *sys.argv[1:]]
-        return subprocess.run(command, check=False, cwd=WORKSPACE, env=environment).returncode
+        return subprocess.run(["cargo", *arguments], check=False, cwd=workspace, env=environment).returncode
 
 
 if __name__ == "__main__":

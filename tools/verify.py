@@ -75,8 +75,10 @@ CHECKS = [
     ),
     Check(
         "bench lint",
-        ["cargo", "clippy", "--locked", "--quiet", "--all-targets", "--", "-D", "warnings"],
-        folder=ROOT / "tests" / "benchmarks" / "native",
+        [
+            *(PYTHON, "tools/cargo.py", "--in", "tests/benchmarks/native"),
+            *("clippy", "--locked", "--quiet", "--all-targets", "--", "-D", "warnings"),
+        ],
     ),
 ]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 BENCHMARKS: Final = Path(__file__).resolve().parent
-sys.path.insert(0, str(BENCHMARKS))
+sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parents[1] / "tools")]
 
 from eventengine_harness.exceptions import HarnessError  # noqa: E402
 from eventengine_harness.locations import REPOSITORY  # noqa: E402

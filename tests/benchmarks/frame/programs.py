@@ -7,45 +7,42 @@ on standard output, and one that was not built in release is refused.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from cargo import shared_target, user_cache
 from eventengine_harness.exceptions import HarnessError
 from eventengine_harness.locations import REPOSITORY, TESTS
 from eventengine_harness.running import run, run_showing_progress
+from native import ENGINE, install_system_packages
 
 from frame.pressure import Disturbance
 
 NATIVE: Final = TESTS / "benchmarks" / "native"
+PROGRAMS: Final = REPOSITORY / "build" / "benchmarks" / "programs"
 RUN_DEADLINE_SECONDS: Final = 1800.0
 METER: Final = "hiccups"
 
 
-def cargo_environment() -> dict[str, str]:
-    """The project's own environment for cargo, from tools/native.py."""
-    specification = importlib.util.spec_from_file_location("native", REPOSITORY / "tools" / "native.py")
-    if specification is None or specification.loader is None:
-        raise HarnessError("tools/native.py is missing; the benchmarks build as it does")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    module.install_system_packages()
-    environment: dict[str, str] = module.cargo_environment()
-    return environment
-
-
 @cache
 def program(name: str) -> Path:
-    """A program of ours, built in release; cargo builds it anew only if something changed."""
-    environment = cargo_environment()
-    command = ["cargo", "build", "--locked", "--release", "--quiet", "--bin", name]
-    run_showing_progress(command, f"building {name}", environment=environment, folder=NATIVE)
-    return Path(environment["CARGO_TARGET_DIR"]) / "release" / name
+    """A program of ours, built in release; cargo builds it anew only if something changed.
+
+    It is copied into this checkout's build folder while the target folder is held: another checkout may build its
+    own there at any later moment.
+    """
+    install_system_packages()
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    with shared_target(ENGINE, user_cache()) as environment:
+        command = ["cargo", "build", "--locked", "--release", "--quiet", "--bin", name]
+        run_showing_progress(command, f"building {name}", environment=environment, folder=NATIVE)
+        return Path(shutil.copy2(Path(environment["CARGO_TARGET_DIR"]) / "release" / name, PROGRAMS))
 
 
 def document_of(output: str, command: Sequence[str | Path]) -> dict[str, Any]:

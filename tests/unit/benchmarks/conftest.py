@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from eventengine_harness.locations import TESTS
+from eventengine_harness.locations import REPOSITORY, TESTS
 
-sys.path.insert(0, str(TESTS / "benchmarks"))
+sys.path[:0] = [str(TESTS / "benchmarks"), str(REPOSITORY / "tools")]

@@ -37,6 +37,24 @@ def test_each_checkout_gets_its_own_crates_also_when_another_built_since(tmp_pat
     assert len(list((cache / "cargo").iterdir())) == 1
 
 
+def test_a_workspace_that_builds_into_the_folder_of_another_is_kept_apart_by_checkout_as_well(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cargo, "FELLOWS", (Path("../fellow"),))
+    cache = tmp_path / "cache"
+    said = []
+    for name, word in (("first", "one"), ("second", "two")):
+        engine = checkout(tmp_path / name / "engine", "engine")
+        fellow = checkout(tmp_path / name / "fellow", word)
+        with cargo.shared_target(engine, cache) as environment:
+            command = ["cargo", "run", "--quiet", "--locked", "--offline"]
+            done = subprocess.run(
+                command, check=True, capture_output=True, text=True, cwd=fellow, env=environment
+            )
+        said.append(done.stdout.strip())
+    assert said == ["one", "two"]
+
+
 def test_the_folder_has_one_user_at_a_time(tmp_path):
     workspace = checkout(tmp_path / "checkout", "one")
     with cargo.shared_target(workspace, tmp_path) as environment:
