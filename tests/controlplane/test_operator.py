@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import yaml
-from eventengine_harness.accesses import KubernetesAccess, condition_of
+from eventengine_harness.accesses import condition_of
 from eventengine_harness.waiting import wait_for
 
 from .operators import OperatorPlane, OperatorProcess
+from .spaces import HPA, KAFKA, Space
 
-KAFKA = {
-    "name": "moves",
-    "type": "kafka",
-    "kafka": {"bootstrapServers": ["127.0.0.1:1"], "topic": "hunt-events", "groupId": "hunt"},
-}
-LAG = {"name": "kafka_consumer_lag", "source": "External", "target": {"averageValue": "1000"}}
-HPA = {"driver": "hpa", "minReplicas": 2, "maxReplicas": 5, "metrics": [LAG]}
-SHARED = {"cpus": "100m", "memory": "64Mi", "pinning": "Off"}
-CHILDREN = ("deployment/hunt", "service/hunt", "configmap/hunt-engine", "hpa/hunt")
-SECONDS = 30.0
-"""Drift has to be gone within seconds; this allows for a busy machine."""
-
+CHILDREN = (
+    "deployment/hunt",
+    "service/hunt",
+    "configmap/hunt-engine",
+    "networkpolicy/hunt",
+    "pdb/hunt",
+    "hpa/hunt",
+)
 Object = dict[str, Any]
 
 
@@ -45,83 +40,8 @@ def operator(
 
 @pytest.fixture
 def space(operator: OperatorProcess, operator_plane: OperatorPlane) -> Iterator[Space]:
-    name = f"hunt-{secrets.token_hex(3)}"
-    operator_plane.access.kubectl("create", "namespace", name)
-    yield Space(operator_plane.access, name, operator)
-    operator_plane.access.delete("namespace", name, wait=False)
-
-
-class Space:
-    """One namespace with at most one EventEngine, called hunt."""
-
-    def __init__(self, access: KubernetesAccess, namespace: str, operator: OperatorProcess) -> None:
-        self.access = access
-        self.namespace = namespace
-        self.operator = operator
-
-    def engine(self, **spec: Any) -> None:
-        """Declare the EventEngine as a user's `kubectl apply` does: what is left out is removed."""
-        document = {
-            "apiVersion": "eventengine.dev/v1alpha1",
-            "kind": "EventEngine",
-            "metadata": {"name": "hunt"},
-            "spec": {"pod": SHARED, "engine": {"sources": [KAFKA]}} | spec,
-        }
-        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(document))
-
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        return self.access.kubectl(*arguments, f"--namespace={self.namespace}", stdin=stdin)
-
-    def get(self, name: str) -> Object | None:
-        return self.access.get(*name.split("/"), self.namespace)
-
-    def until(self, name: str, condition: Callable[[Object], bool], what: str) -> Object:
-        kind, _, single = name.partition("/")
-        return self.access.wait_until(
-            kind, single, condition, what, namespace=self.namespace, deadline_seconds=SECONDS
-        )
-
-    def until_exists(self, *names: str) -> list[Object]:
-        return [self.until(name, lambda _: True, "exists") for name in names]
-
-    def until_gone(self, name: str) -> None:
-        self.access.wait_until_gone(*name.split("/"), namespace=self.namespace, deadline_seconds=SECONDS)
-
-    def until_condition(self, kind: str, status: str, reason: str) -> Object:
-        found = self.until(
-            "ee/hunt",
-            lambda engine: (
-                (condition_of(engine, kind).get("status"), condition_of(engine, kind).get("reason"))
-                == (status, reason)
-            ),
-            f"{kind}={status} ({reason})",
-        )
-        return condition_of(found, kind)
-
-    def until_observed(self) -> Object:
-        return self.until(
-            "ee/hunt",
-            lambda engine: (
-                engine.get("status", {}).get("observedGeneration") == engine["metadata"]["generation"]
-            ),
-            "observed",
-        )
-
-    def replicas(self) -> int:
-        deployment = self.get("deployment/hunt")
-        assert deployment is not None
-        return int(deployment["spec"]["replicas"])
-
-    def until_quiet(self) -> None:
-        """Until the operator has done what there is to do, twice over."""
-        self.until_observed()
-        before = self.operator.metric("eventengine_operator_reconciles_total")
-        self.kubectl("annotate", "--overwrite", "ee/hunt", f"tests/nudge={secrets.token_hex(4)}")
-        wait_for(
-            lambda: self.operator.metric("eventengine_operator_reconciles_total") > before,
-            "a reconcile",
-            SECONDS,
-        )
+    with Space(operator_plane.access, operator) as made:
+        yield made
 
 
 def test_engine_becomes_its_objects_owned_by_it(space: Space) -> None:
@@ -138,15 +58,20 @@ def test_engine_becomes_its_objects_owned_by_it(space: Space) -> None:
 
 
 def test_unchanged_engine_is_not_written_again(space: Space) -> None:
-    space.engine(autoscaling=HPA)
-    space.until_exists(*CHILDREN)
+    tcp = {"name": "direct", "type": "tcp", "tcp": {"insecure": True}}
+    space.engine(autoscaling=HPA, engine={"sources": [KAFKA, tcp]})
+    space.until_exists(*CHILDREN, "service/hunt-tcp")
     space.until_condition("AutoscalingActive", "False", "FailedGetExternalMetric")
     space.until_quiet()
 
     def versions() -> dict[str, str]:
-        found = {
-            name: space.get(name) for name in ("configmap/hunt-engine", "service/hunt", "deployment/hunt")
-        }
+        written_by_us_alone = (
+            "configmap/hunt-engine",
+            "service/hunt",
+            "service/hunt-tcp",
+            "networkpolicy/hunt",
+        )
+        found = {name: space.get(name) for name in (*written_by_us_alone, "deployment/hunt")}
         engine = space.get("ee/hunt")
         assert engine is not None
         status = json.dumps(engine["status"], sort_keys=True)
@@ -154,9 +79,9 @@ def test_unchanged_engine_is_not_written_again(space: Space) -> None:
             "status": status
         }
 
-    def applies() -> float:
-        series = 'eventengine_operator_api_calls_total{code="200",resource="deployments",verb="apply"}'
-        return space.operator.metric(series)
+    def applies() -> set[str]:
+        lines = space.operator.http("/metrics")[1].splitlines()
+        return {line for line in lines if 'verb="apply"' in line and "eventengines" not in line}
 
     before, applied = versions(), applies()
     space.until_quiet()
@@ -185,6 +110,16 @@ def test_unchanged_engine_is_not_written_again(space: Space) -> None:
             "configmap/hunt-engine",
             {"data": {"engine.yaml": "sources: []"}},
             lambda item: "hunt-events" in item["data"]["engine.yaml"],
+        ),
+        (
+            "pdb/hunt",
+            {"spec": {"maxUnavailable": 0}},
+            lambda item: item["spec"]["maxUnavailable"] == 1,
+        ),
+        (
+            "networkpolicy/hunt",
+            {"spec": {"ingress": []}},
+            lambda item: item["spec"].get("ingress") == [{"ports": [{"port": 9464, "protocol": "TCP"}]}],
         ),
         ("hpa/hunt", {"spec": {"maxReplicas": 50}}, lambda item: item["spec"]["maxReplicas"] == 5),
         (
@@ -391,8 +326,10 @@ def test_insecure_source_is_exposed_and_pointed_out(space: Space) -> None:
     space.engine(engine={"sources": [{"name": "direct", "type": "tcp", "tcp": {"insecure": True}}]})
     condition = space.until_condition("SpecValid", "True", "InsecureSource")
     assert "direct" in condition["message"]
-    (service,) = space.until_exists("service/hunt")
-    assert {port["port"] for port in service["spec"]["ports"]} == {9400, 9464}
+    (service,) = space.until_exists("service/hunt-tcp")
+    assert [port["port"] for port in service["spec"]["ports"]] == [9400]
+    space.engine()
+    space.until_gone("service/hunt-tcp")
 
 
 def test_deletion_leaves_nothing_behind(space: Space) -> None:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from .engine_config import EngineConfig
 from .modelling import Model, validation
-from .quantities import Quantity, parse_quantity_millis
+from .quantities import Count, Quantity, parse_quantity_millis
 
 ENGINE_NAME_LENGTH_MAX = 52
 """So that the names derived from it stay within 63 characters."""
@@ -52,6 +52,11 @@ class PodTemplate(Model):
     )
     tolerations: list[FreeForm] = Field([], max_length=32, description="Tolerations, as in a pod.")
     affinity: FreeForm | None = Field(None, description="Affinity, as in a pod.")
+    topology_spread_constraints: list[FreeForm] | None = Field(
+        None,
+        max_length=8,
+        description="As in a pod; where left out, pods prefer to spread over zones and nodes. [] turns that off.",
+    )
     priority_class_name: Label | None = Field(None, description="PriorityClass of the pods.")
     image_pull_secrets: list[FreeForm] = Field(
         [], max_length=8, description="Secrets to pull the image with."
@@ -214,6 +219,63 @@ class Autoscaling(Model):
     behavior: ScalingBehavior | None = Field(None, description="Speed of scaling, as in autoscaling/v2.")
 
 
+class Disruption(Model):
+    """How much of an engine a drain of nodes may take at once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                validation(
+                    "type(self.maxUnavailable) == int ? self.maxUnavailable >= 1 : self.maxUnavailable != '0%'",
+                    "maxUnavailable must be at least 1 or 1%: a budget of none would block every drain of a node",
+                )
+            ]
+        }
+    )
+
+    max_unavailable: Count = Field(
+        1, description="Pods, or a percentage of them (rounded up), that may be evicted at the same time."
+    )
+
+
+class Rollout(Model):
+    """How a change of the pods is rolled out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                validation(
+                    "!has(self.maxSurge) || !has(self.maxUnavailable) || "
+                    "!(self.maxSurge == 0 || self.maxSurge == '0%') || "
+                    "!(self.maxUnavailable == 0 || self.maxUnavailable == '0%')",
+                    "maxSurge and maxUnavailable can't both be 0: no pod could ever be replaced",
+                ),
+                validation(
+                    "self.minReadySeconds < self.progressDeadlineSeconds",
+                    "progressDeadlineSeconds must be greater than minReadySeconds",
+                ),
+            ]
+        }
+    )
+
+    max_surge: Count | None = Field(
+        None,
+        description=(
+            "Pods beyond the desired number; where left out 1, and 0 for pinned pods, whose successors may find "
+            "no free cores."
+        ),
+    )
+    max_unavailable: Count | None = Field(
+        None, description="Pods that may be missing; where left out 0, and 1 for pinned pods."
+    )
+    min_ready_seconds: int = Field(
+        0, ge=0, le=3600, description="How long a new pod must be ready before the next one is replaced."
+    )
+    progress_deadline_seconds: int = Field(
+        600, ge=1, le=86_400, description="A rollout without progress for this long is reported as stalled."
+    )
+
+
 class EventEngineSpec(Model):
     """What a user declares."""
 
@@ -234,6 +296,12 @@ class EventEngineSpec(Model):
     autoscaling: Autoscaling = Field(
         default_factory=lambda: Autoscaling.model_validate({"driver": "none"}),
         description="Who scales, and on what.",
+    )
+    rollout: Rollout = Field(
+        default_factory=lambda: Rollout.model_validate({}), description="How changes reach the pods."
+    )
+    disruption: Disruption = Field(
+        default_factory=lambda: Disruption.model_validate({}), description="What a drain of nodes may take."
     )
 
 

@@ -1,6 +1,6 @@
-"""The two textual units of configuration: durations and Kubernetes quantities.
+"""The textual units of configuration: durations, Kubernetes quantities, counts or percentages.
 
-Owns parsing and printing of both. Durations are integers of nanoseconds inside
+Owns parsing and printing of both, and of counts that may be percentages. Durations are integers of nanoseconds inside
 the program; quantities are integers of thousandths (millis), exact.
 """
 
@@ -23,6 +23,9 @@ NANOSECONDS: Final = {
 DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$"
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h)")
 DURATION_TEXT_MAX: Final = 32
+
+COUNT_PATTERN: Final = r"^([0-9]|[1-9][0-9]|100)%$"
+COUNT_MAX: Final = 1000
 
 QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
@@ -108,3 +111,34 @@ Quantity = Annotated[
     ),
 ]
 """A Kubernetes quantity, kept as written."""
+
+
+def check_count(value: Any) -> int | str:
+    """A number of things, or a percentage of them.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX:
+        return value
+    if isinstance(value, str) and re.match(COUNT_PATTERN, value):
+        return value
+    raise ValueError(
+        f"{value!r} is no count; write a number from 0 to {COUNT_MAX} or a percentage such as 25%"
+    )
+
+
+Count = Annotated[
+    int | str,
+    BeforeValidator(check_count),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "pattern": COUNT_PATTERN,
+            "maxLength": 4,
+            "minimum": 0,
+            "maximum": COUNT_MAX,
+        }
+    ),
+]
+"""A number, or a percentage such as `25%`."""

@@ -25,6 +25,7 @@ from .clients.kubernetes_api import DEPLOYMENTS, ENGINES, KubernetesApi
 from .clients.leases import Leadership, LeaseTimes
 from .clients.pacing import Pace
 from .handlers.metrics_apis import MetricsApiKeeper, delete_api_services, make_policy
+from .handlers.optional_kinds import OptionalKinds
 from .handlers.queueing import KeyQueue
 from .handlers.reconciler import EngineKey, Reconciler
 from .handlers.watching import Watches
@@ -39,6 +40,7 @@ COALESCE_SECONDS: Final = 0.1
 """Events about one EventEngine within this time lead to one reconcile."""
 RECONCILE_SECONDS_MAX: Final = 60.0
 CRD_RETRY_SECONDS: Final = 2.0
+OPTIONAL_KINDS_SECONDS: Final = 5.0
 METRICS_RETRY_SECONDS: Final = 2.0
 WATCH_CHECK_SECONDS: Final = 1.0
 WATCH_AUDIT_SECONDS: Final = 30.0
@@ -111,6 +113,7 @@ class Operator:
             os._exit(1)
         for task in done - {stopping}:
             _log.error("%s ended", task.get_name(), exc_info=task.exception())
+        self._state = "stopping"
         if self._watches is not None:
             await asyncio.to_thread(self._watches.stop)
         await _cancelled(tasks)
@@ -129,6 +132,8 @@ class Operator:
         self._state = "the EventEngine CRD isn't served"
         await self._await_crd()
         self._state = "the watches are starting"
+        optional_kinds = OptionalKinds(self._api, self._settings.watch_namespaces)
+        await self._look_at(optional_kinds)
         loop = asyncio.get_running_loop()
         self._watches = Watches(
             self._settings.holder,
@@ -143,6 +148,7 @@ class Operator:
             for number in range(self._settings.workers):
                 group.create_task(self._work(), name=f"worker {number}")
             group.create_task(self._resync(), name="resync")
+            group.create_task(self._keep_looking_at(optional_kinds), name="optional kinds")
             group.create_task(self._keep_metrics_apis(owner), name="metrics APIs")
             group.create_task(self._attend_watches(self._watches), name="watches")
 
@@ -156,6 +162,20 @@ class Operator:
                 _log.warning("%s", error)
             await asyncio.sleep(CRD_RETRY_SECONDS)
 
+    async def _keep_looking_at(self, optional_kinds: OptionalKinds) -> None:
+        while True:
+            await asyncio.sleep(OPTIONAL_KINDS_SECONDS)
+            await self._look_at(optional_kinds)
+
+    async def _look_at(self, optional_kinds: OptionalKinds) -> None:
+        try:
+            has_changed = await optional_kinds.look(lambda key: self._queue.push_after(key, COALESCE_SECONDS))
+            self._reconciler.served = optional_kinds.served
+            if has_changed:
+                await self._push_all(spread_seconds=1.0)
+        except ApiError as error:
+            _log.warning("optional kinds: %s", error)
+
     async def _attend_watches(self, watches: Watches) -> None:
         """Watches that ended or fell silent can't be revived; the process is.
 
@@ -163,7 +183,7 @@ class Operator:
         worked on all the same.
         """
         audit_at, missed_since = 0.0, math.inf
-        while watches.is_alive:
+        while watches.is_alive and self._state != "stopping":
             now = time.monotonic()
             if now >= audit_at:
                 missed = await self._missed_by(watches)
@@ -176,7 +196,8 @@ class Operator:
                     raise RuntimeError(f"the watches don't see {missed[0].namespace}/{missed[0].name}")
                 audit_at = now + (WATCH_AUDIT_SECONDS if self._state == "leading" else WATCH_CHECK_SECONDS)
             await asyncio.sleep(WATCH_CHECK_SECONDS)
-        raise RuntimeError("the watches ended")
+        if self._state != "stopping":
+            raise RuntimeError("the watches ended")
 
     async def _missed_by(self, watches: Watches) -> list[EngineKey] | None:
         """EventEngines that the watches have yet to tell of; None where the API server can't be asked."""

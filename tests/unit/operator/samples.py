@@ -18,6 +18,44 @@ KAFKA_SOURCE = {
 TCP_SOURCE = {"name": "direct", "type": "tcp", "tcp": {"listen": "0.0.0.0:9400", "insecure": True}}
 LAG_METRIC = {"name": "kafka_consumer_lag", "source": "External", "target": {"averageValue": "500"}}
 HPA = {"driver": "hpa", "minReplicas": 1, "maxReplicas": 5, "metrics": [LAG_METRIC]}
+PINNED = {"pod": {"cpus": "2", "memory": "1Gi", "pinning": "Required"}}
+SHARED = {
+    "pod": {
+        "cpus": "250m",
+        "memory": "300Mi",
+        "pinning": "Off",
+        "template": {
+            "labels": {"team": "games", "app.kubernetes.io/name": "mine"},
+            "annotations": {"note": "x"},
+            "nodeSelector": {"disk": "fast"},
+            "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+            "priorityClassName": "high",
+            "volumes": [{"name": "token", "secret": {"secretName": "ingest-token"}}],
+            "volumeMounts": [{"name": "token", "mountPath": "/token", "readOnly": True}],
+        },
+    },
+    "engine": {"sources": [KAFKA_SOURCE, TCP_SOURCE], "drainTimeout": "1500ms"},
+    "autoscaling": HPA
+    | {
+        "metrics": [
+            {
+                "name": "kafka_consumer_lag",
+                "source": "External",
+                "selector": {"matchLabels": {"source": "moves"}},
+                "target": {"averageValue": "1000"},
+            },
+            {"name": "buffer_pool_utilisation", "source": "Object", "target": {"value": "0.8"}},
+            {"name": "consumer_lag", "source": "Pods", "target": {"averageValue": 500}},
+        ],
+        "behavior": {
+            "scaleUp": {
+                "stabilizationWindowSeconds": 0,
+                "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
+            },
+            "scaleDown": {"selectPolicy": "Min", "tolerance": "0.05"},
+        },
+    },
+}
 
 
 def engine_object(name: str = "hunt", generation: int = 1, **spec: Any) -> Object:

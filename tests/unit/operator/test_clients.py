@@ -19,19 +19,21 @@ from eventengine_operator.clients.errors import (
 from eventengine_operator.clients.event_posting import PER_MINUTE_MAX, EventPoster
 from eventengine_operator.clients.kubernetes_api import (
     API_SERVICES,
+    AUTOSCALERS,
     CHILD_TYPES,
     DEPLOYMENTS,
     ENGINES,
+    OPTIONAL_TYPES,
     PODS,
     type_of,
 )
 from eventengine_operator.clients.leases import Sighting, may_take
 from eventengine_operator.handlers.reconciler import EngineKey
-from eventengine_operator.handlers.watching import key_of_autoscaler, key_of_engine, key_of_owned
-from eventengine_operator.manifests.children import child_references
+from eventengine_operator.handlers.watching import OWNED, key_of_autoscaler, key_of_engine, key_of_owned
+from eventengine_operator.manifests.children import OPTIONAL_KINDS, needed_names
 from eventengine_operator.resources.pods import EngineReport, Pod
 
-from .samples import engine
+from .samples import HPA, engine
 
 TERMINATING = {"message": "no", "details": {"causes": [{"reason": "NamespaceTerminating"}]}}
 
@@ -74,7 +76,14 @@ def test_paths_are_those_of_the_api_server() -> None:
 
 
 def test_every_kind_of_child_can_be_written() -> None:
-    assert {type_of(item.kind) for item in child_references("x")} == set(CHILD_TYPES)
+    needed = needed_names(engine(autoscaling=HPA), OPTIONAL_KINDS)
+    assert {type_of(item.kind) for item in needed} == {*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS}
+
+
+def test_every_kind_of_child_is_watched_or_looked_at() -> None:
+    watched = {plural for _, _, plural in OWNED} - {"pods"}
+    assert watched == {item.plural for item in CHILD_TYPES}
+    assert {item.kind for item in OPTIONAL_TYPES} == set(OPTIONAL_KINDS)
 
 
 @pytest.mark.parametrize(

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from eventengine_operator.manifests.children import child_references, desired_children
+from eventengine_operator.manifests.children import OPTIONAL_KINDS, desired_children, needed_names
 from eventengine_operator.manifests.deployments import pod_template
 from eventengine_operator.manifests.quantities import decimal_quantity, memory_quantity
 from eventengine_operator.resources.engines import Engine
-from eventengine_operator.resources.objects import Object, reference_of
+from eventengine_operator.resources.objects import Object, name_of, reference_of
 
-from .samples import DEFAULT_IMAGE, HPA, KAFKA_SOURCE, TCP_SOURCE, engine
+from .samples import DEFAULT_IMAGE, HPA, KAFKA_SOURCE, PINNED, SHARED, TCP_SOURCE, engine
 
-GOLDENS = Path(__file__).with_name("goldens")
+OWN_NAMES = ("hunt", "hunt-engine")
 
 
 def children(of: Engine, replicas: int | None = None, *, with_autoscaler: bool = False) -> dict[str, Object]:
     assert of.spec is not None, of.faults
     objects = desired_children(of, of.spec, DEFAULT_IMAGE, replicas, with_autoscaler)
-    return {item["kind"]: item for item in objects}
+    return {
+        reference_of(item).kind if item["metadata"]["name"] in OWN_NAMES else name_of(item): item
+        for item in objects
+    }
 
 
 def container(of: Engine) -> Object:
@@ -35,61 +37,15 @@ def template(of: Engine, image: str = DEFAULT_IMAGE) -> Object:
     return pod_template(of, of.spec, image)
 
 
-PINNED = {"pod": {"cpus": "2", "memory": "1Gi", "pinning": "Required"}}
-SHARED = {
-    "pod": {
-        "cpus": "250m",
-        "memory": "300Mi",
-        "pinning": "Off",
-        "template": {
-            "labels": {"team": "games", "app.kubernetes.io/name": "mine"},
-            "annotations": {"note": "x"},
-            "nodeSelector": {"disk": "fast"},
-            "tolerations": [{"key": "dedicated", "operator": "Exists"}],
-            "priorityClassName": "high",
-            "volumes": [{"name": "token", "secret": {"secretName": "ingest-token"}}],
-            "volumeMounts": [{"name": "token", "mountPath": "/token", "readOnly": True}],
-        },
-    },
-    "engine": {"sources": [KAFKA_SOURCE, TCP_SOURCE], "drainTimeout": "1500ms"},
-    "autoscaling": HPA
-    | {
-        "metrics": [
-            {
-                "name": "kafka_consumer_lag",
-                "source": "External",
-                "selector": {"matchLabels": {"source": "moves"}},
-                "target": {"averageValue": "1000"},
-            },
-            {"name": "buffer_pool_utilisation", "source": "Object", "target": {"value": "0.8"}},
-            {"name": "consumer_lag", "source": "Pods", "target": {"averageValue": 500}},
-        ],
-        "behavior": {
-            "scaleUp": {
-                "stabilizationWindowSeconds": 0,
-                "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
-            },
-            "scaleDown": {"selectPolicy": "Min", "tolerance": "0.05"},
-        },
-    },
-}
+def test_names_that_are_looked_at_are_those_of_the_children() -> None:
+    of = engine(**SHARED)
+    assert of.spec is not None
+    objects = desired_children(of, of.spec, DEFAULT_IMAGE, None, True, OPTIONAL_KINDS)
+    assert [reference_of(item) for item in objects] == needed_names(of, OPTIONAL_KINDS)
 
 
-@pytest.mark.parametrize(
-    ("golden", "spec", "replicas", "scaled"),
-    [("pinned", PINNED, 1, False), ("shared-autoscaled", SHARED, 3, True)],
-)
-def test_objects_are_exactly_the_golden_ones(
-    golden: str, spec: dict[str, Any], replicas: int, scaled: bool
-) -> None:
-    objects = list(children(engine(**spec), replicas, with_autoscaler=scaled).values())
-    expected = list(yaml.safe_load_all((GOLDENS / f"{golden}.yaml").read_text()))
-    assert objects == expected
-
-
-def test_children_are_the_ones_that_pruning_looks_for() -> None:
-    objects = children(engine(**SHARED), with_autoscaler=True)
-    assert {reference_of(item) for item in objects.values()} == set(child_references("hunt"))
+def test_unreadable_spec_needs_no_names() -> None:
+    assert needed_names(engine(replicas=-1), OPTIONAL_KINDS) == []
 
 
 def test_pods_are_guaranteed_so_that_the_static_policy_gives_them_cores() -> None:
@@ -99,9 +55,86 @@ def test_pods_are_guaranteed_so_that_the_static_policy_gives_them_cores() -> Non
     assert shared["requests"] == shared["limits"] == {"cpu": "250m", "memory": "300Mi"}
 
 
+def rolling_update(**spec: Any) -> Object:
+    strategy: Object = children(engine(**spec))["Deployment"]["spec"]["strategy"]["rollingUpdate"]
+    return strategy
+
+
+def allowed_ports(made: dict[str, Object]) -> list[int]:
+    (rule,) = made["NetworkPolicy"]["spec"]["ingress"]
+    assert set(rule) == {"ports"}, "from anywhere"
+    return [port["port"] for port in rule["ports"]]
+
+
+def test_each_protocol_has_a_service_of_its_own() -> None:
+    made = children(engine(**SHARED))
+    telemetry, tcp = made["Service"]["spec"], made["hunt-tcp"]["spec"]
+    assert [port["port"] for port in telemetry["ports"]] == [9464]
+    assert [port["port"] for port in tcp["ports"]] == [9400]
+    assert telemetry["publishNotReadyAddresses"], "what an engine says before it is ready matters most"
+    assert "publishNotReadyAddresses" not in tcp
+
+
+def test_connections_come_in_on_declared_ports_only() -> None:
+    assert allowed_ports(children(engine(**SHARED))) == [9400, 9464]
+    assert children(engine())["NetworkPolicy"]["spec"]["policyTypes"] == ["Ingress"]
+
+
+@pytest.mark.parametrize(("declared", "written"), [({}, 1), ({"maxUnavailable": "25%"}, "25%")])
+def test_budget_says_what_may_be_missing_and_never_what_must_be_there(
+    declared: dict[str, Any], written: int | str
+) -> None:
+    budget = children(engine(disruption=declared))["PodDisruptionBudget"]["spec"]
+    assert budget["maxUnavailable"] == written
+    assert "minAvailable" not in budget, "with one replica it would keep a node from being drained for ever"
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow", "a broken pod holds no drain up"
+
+
+def test_pods_prefer_to_be_apart_and_revisions_do_not_count_against_each_other() -> None:
+    zone, host = template(engine())["spec"]["topologySpreadConstraints"]
+    assert (zone["topologyKey"], host["topologyKey"]) == (
+        "topology.kubernetes.io/zone",
+        "kubernetes.io/hostname",
+    )
+    for constraint in (zone, host):
+        assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+        assert constraint["matchLabelKeys"] == ["pod-template-hash"]
+
+
+@pytest.mark.parametrize("declared", [[], [{"maxSkew": 2, "topologyKey": "rack"}]])
+def test_users_own_spread_takes_the_place_of_ours(declared: list[Object]) -> None:
+    pod = template(engine(pod={"template": {"topologySpreadConstraints": declared}}))["spec"]
+    assert pod.get("topologySpreadConstraints", []) == declared
+
+
+@pytest.mark.parametrize(
+    ("pinning", "rollout", "surge", "unavailable"),
+    [
+        ("Off", {}, 1, 0),
+        ("Required", {}, 0, 1),
+        ("Preferred", {}, 0, 1),
+        ("Off", {"maxUnavailable": 2}, 1, 2),
+        ("Off", {"maxSurge": 0}, 0, 1),
+        ("Off", {"maxSurge": "50%"}, "50%", 0),
+        ("Required", {"maxSurge": 1}, 1, 1),
+        ("Required", {"maxUnavailable": "0%"}, 1, "0%"),
+    ],
+)
+def test_rollout_takes_what_is_said_and_can_always_make_progress(
+    pinning: str, rollout: dict[str, Any], surge: int | str, unavailable: int | str
+) -> None:
+    shape = {"pinning": pinning}
+    assert rolling_update(pod=shape, rollout=rollout) == {"maxSurge": surge, "maxUnavailable": unavailable}
+
+
+def test_rollout_and_disruption_alone_replace_no_pod() -> None:
+    changed = engine(rollout={"minReadySeconds": 5}, disruption={"maxUnavailable": 3})
+    assert template(changed) == template(engine())
+    assert children(changed)["Deployment"]["spec"]["minReadySeconds"] == 5
+
+
 def test_pinned_pods_never_need_a_second_core_during_a_rollout() -> None:
-    strategy = children(engine(**PINNED))["Deployment"]["spec"]["strategy"]["rollingUpdate"]
-    assert strategy == {"maxSurge": 0, "maxUnavailable": 1}
+    assert rolling_update(**PINNED) == {"maxSurge": 0, "maxUnavailable": 1}
 
 
 def test_replicas_are_left_out_where_they_are_not_ours() -> None:
@@ -153,8 +186,9 @@ def test_external_metric_is_narrowed_to_this_engine_even_against_the_user() -> N
 
 def test_source_on_the_pods_loopback_is_not_exposed() -> None:
     loopback = TCP_SOURCE | {"tcp": {"listen": "127.0.0.1:9400", "insecure": True}}
-    ports = children(engine(engine={"sources": [loopback]}))["Service"]["spec"]["ports"]
-    assert [port["port"] for port in ports] == [9464]
+    made = children(engine(engine={"sources": [loopback]}))
+    assert "hunt-tcp" not in made
+    assert allowed_ports(made) == [9464]
 
 
 @pytest.mark.parametrize(

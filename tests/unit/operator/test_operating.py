@@ -87,6 +87,14 @@ async def test_unreachable_api_server_is_no_proof_either_way(
     assert (state, reason) == ("the watches are starting", "the watches ended")
 
 
+async def test_watches_that_end_because_the_operator_does_are_no_fault() -> None:
+    unused: Any = Api()
+    operator = Operator(Settings(), unused, unused, Measurements())
+    operator._state = "stopping"
+    ended: Any = Watches(looks=0)
+    await operator._attend_watches(ended)
+
+
 class Reconciler:
     """Can't do its work, for example for a quota, until somebody makes room."""
 

@@ -54,7 +54,7 @@ ON_ENGINE = foreign_autoscaler("EventEngine", "eventengine.dev/v1alpha1")
 
 def test_new_engine_gets_configuration_before_pods() -> None:
     kinds = [action.manifest["kind"] for action in plan(engine()).actions if isinstance(action, Apply)]
-    assert kinds == ["ConfigMap", "Service", "Deployment"]
+    assert kinds == ["ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget", "Deployment"]
 
 
 def test_nothing_is_written_when_nothing_differs() -> None:
@@ -137,7 +137,13 @@ def test_objects_of_a_deleted_predecessor_are_waited_for() -> None:
         item["metadata"]["ownerReferences"] = [item["metadata"]["ownerReferences"][0] | {"uid": "before"}]
     result = plan(engine(replicas=1), objects)
     assert result.actions == ()
-    assert result.awaits_deletion_of == ("ConfigMap hunt-engine", "Deployment hunt", "Service hunt")
+    assert result.awaits_deletion_of == (
+        "ConfigMap hunt-engine",
+        "Deployment hunt",
+        "NetworkPolicy hunt",
+        "PodDisruptionBudget hunt",
+        "Service hunt",
+    )
 
 
 class TestReplicas:

@@ -61,12 +61,21 @@ SECRETS: Final = ResourceType("v1", "Secret", "secrets")
 AUTOSCALERS: Final = ResourceType("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 LEASES: Final = ResourceType("coordination.k8s.io/v1", "Lease", "leases")
 EVENTS: Final = ResourceType("events.k8s.io/v1", "Event", "events")
+DISRUPTION_BUDGETS: Final = ResourceType("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICIES: Final = ResourceType("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+SERVICE_MONITORS: Final = ResourceType("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors")
 API_SERVICES: Final = ResourceType(
     "apiregistration.k8s.io/v1", "APIService", "apiservices", is_namespaced=False
 )
 
-CHILD_TYPES: Final = (CONFIG_MAPS, SERVICES, DEPLOYMENTS, AUTOSCALERS)
-_BY_KIND: Final = {item.kind: item for item in (*CHILD_TYPES, SECRETS, LEASES, API_SERVICES, ENGINES)}
+CHILD_TYPES: Final = (CONFIG_MAPS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGETS, DEPLOYMENTS)
+"""Listed by label for each reconcile. Autoscalers are listed without, for others' count too."""
+OPTIONAL_TYPES: Final = (SERVICE_MONITORS,)
+"""Served by some clusters only."""
+_BY_KIND: Final = {
+    item.kind: item
+    for item in (*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS, SECRETS, LEASES, API_SERVICES, ENGINES)
+}
 
 
 def type_of(kind: str) -> ResourceType:

@@ -7,21 +7,24 @@ leave a ghost behind.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import chain
 
 from eventengine_contract.well_known import LABEL_ENGINE, LABEL_MANAGED_BY, MANAGED_BY
 
-from eventengine_operator.reconciling.planning import names_to_look_up
-from eventengine_operator.resources.objects import Object, Reference, reference_of, uid_of
+from eventengine_operator.manifests.children import needed_names
+from eventengine_operator.resources.engines import Engine
+from eventengine_operator.resources.objects import Object, Reference, labels_of, reference_of, uid_of
 from eventengine_operator.resources.pods import Pod, pods_of_deployment
 
 from .kubernetes_api import (
     AUTOSCALERS,
-    CONFIG_MAPS,
+    CHILD_TYPES,
     DEPLOYMENTS,
+    OPTIONAL_TYPES,
     PODS,
     REPLICA_SETS,
-    SERVICES,
     KubernetesApi,
     type_of,
 )
@@ -36,33 +39,30 @@ class Surroundings:
     pods: tuple[Pod, ...]
 
 
-async def observe(api: KubernetesApi, namespace: str, engine_name: str) -> Surroundings:
-    """List what carries the EventEngine's labels, and look at the names that it needs."""
-    labels = {LABEL_ENGINE: engine_name, LABEL_MANAGED_BY: MANAGED_BY}
-    config_maps, services, deployments, autoscalers, replica_sets, pods = await asyncio.gather(
-        api.list(CONFIG_MAPS, namespace, labels),
-        api.list(SERVICES, namespace, labels),
-        api.list(DEPLOYMENTS, namespace, labels),
-        api.list(AUTOSCALERS, namespace),
-        api.list(REPLICA_SETS, namespace, labels),
-        api.list(PODS, namespace, labels),
+async def observe(api: KubernetesApi, engine: Engine, served: Collection[str]) -> Surroundings:
+    """List what carries the EventEngine's labels, and look at the names that it needs.
+
+    `served` names the optional kinds that the cluster knows.
+    """
+    labels = {LABEL_ENGINE: engine.name, LABEL_MANAGED_BY: MANAGED_BY}
+    child_types = [*CHILD_TYPES, *(item for item in OPTIONAL_TYPES if item.kind in served)]
+    autoscalers, replica_sets, pods, *listed = await asyncio.gather(
+        api.list(AUTOSCALERS, engine.namespace),
+        api.list(REPLICA_SETS, engine.namespace, labels),
+        api.list(PODS, engine.namespace, labels),
+        *(api.list(item, engine.namespace, labels) for item in child_types),
     )
-    ours = [item for item in autoscalers if labels.items() <= _labels(item).items()]
-    children = {reference_of(item): item for item in (*config_maps, *services, *deployments, *ours)}
+    ours = [item for item in autoscalers if labels.items() <= labels_of(item).items()]
+    children = {reference_of(item): item for item in chain(ours, *listed)}
     for item in autoscalers:
-        if reference_of(item) == Reference(AUTOSCALERS.kind, engine_name):
+        if reference_of(item) == Reference(AUTOSCALERS.kind, engine.name):
             children[reference_of(item)] = item
-    for reference in names_to_look_up(engine_name, set(children)):
-        if reference.kind == AUTOSCALERS.kind:
-            continue  # all of them were listed
-        occupant = await api.get(type_of(reference.kind), namespace, reference.name)
+    for reference in needed_names(engine, served):
+        if reference in children or reference.kind == AUTOSCALERS.kind:
+            continue  # all autoscalers were listed, whatever their labels
+        occupant = await api.get(type_of(reference.kind), engine.namespace, reference.name)
         if occupant is not None:
             children[reference] = occupant
-    deployment = children.get(Reference(DEPLOYMENTS.kind, engine_name))
+    deployment = children.get(Reference(DEPLOYMENTS.kind, engine.name))
     uid = uid_of(deployment) if deployment is not None else ""
     return Surroundings(children, tuple(autoscalers), tuple(pods_of_deployment(uid, replica_sets, pods)))
-
-
-def _labels(item: Object) -> dict[str, str]:
-    labels: dict[str, str] = item.get("metadata", {}).get("labels") or {}
-    return labels

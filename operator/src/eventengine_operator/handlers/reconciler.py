@@ -72,6 +72,8 @@ class Reconciler:
         self._when_read = when_read
         self._pods_by_key: dict[EngineKey, frozenset[str]] = {}
         self.metrics_apis = MetricsApis()
+        self.served: frozenset[str] = frozenset()
+        """Optional kinds that the cluster knows."""
 
     async def reconcile(self, key: EngineKey) -> Outlook:
         """Bring one EventEngine about.
@@ -86,7 +88,7 @@ class Reconciler:
         engine = read_engine(source)
         if engine.is_being_deleted:
             return NOTHING_LEFT
-        surroundings = await observe(self._api, key.namespace, key.name)
+        surroundings = await observe(self._api, engine, self.served)
         plan = self._plan(engine, self._observed(surroundings, NO_OUTCOME))
         try:
             outcome = await execute(self._api, engine, plan.actions)
@@ -117,6 +119,7 @@ class Reconciler:
             pods=surroundings.pods,
             reports=self._reports.known(surroundings.pods),
             metrics_apis=self.metrics_apis,
+            served=self.served,
         )
 
     async def _report(self, engine: Engine, plan: Plan, observed: Observed, errors: tuple[str, ...]) -> None:

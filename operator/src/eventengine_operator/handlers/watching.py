@@ -36,6 +36,8 @@ OWNED: Final = (
     ("", "v1", "services"),
     ("", "v1", "configmaps"),
     ("apps", "v1", "deployments"),
+    ("networking.k8s.io", "v1", "networkpolicies"),
+    ("policy", "v1", "poddisruptionbudgets"),
 )
 AUTOSCALERS: Final = ("autoscaling", "v2", "horizontalpodautoscalers")
 API_SERVICES: Final = ("apiregistration.k8s.io", "v1", "apiservices")

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Final
+
 from eventengine_contract.event_engine import EventEngineSpec
-from eventengine_contract.well_known import config_map_name
 
 from eventengine_operator.resources.engines import Engine
-from eventengine_operator.resources.objects import Object, Reference
+from eventengine_operator.resources.objects import Object, Reference, reference_of
 
 from .autoscalers import autoscaler
 from .config_maps import config_map
 from .deployments import deployment
-from .services import service
+from .disruption_budgets import disruption_budget
+from .network_policies import network_policy
+from .service_monitors import service_monitor
+from .services import services
+
+SERVICE_MONITOR: Final = "ServiceMonitor"
+OPTIONAL_KINDS: Final = (SERVICE_MONITOR,)
+"""Kinds that a cluster may not serve; they are written where it does."""
 
 
 def desired_children(
@@ -20,23 +29,28 @@ def desired_children(
     default_image: str,
     replicas: int | None,
     with_autoscaler: bool,
+    served: Collection[str] = (),
 ) -> list[Object]:
-    """What has to exist. The ConfigMap precedes the Deployment whose pods mount it."""
+    """What has to exist. The ConfigMap precedes the Deployment whose pods mount it.
+
+    `served` names the optional kinds that the cluster knows.
+    """
     children = [
         config_map(engine),
-        service(engine, spec),
+        *services(engine, spec),
+        network_policy(engine, spec),
+        disruption_budget(engine, spec),
         deployment(engine, spec, default_image, replicas),
     ]
+    if SERVICE_MONITOR in served:
+        children.append(service_monitor(engine))
     if with_autoscaler:
         children.append(autoscaler(engine, spec.autoscaling))
     return children
 
 
-def child_references(engine_name: str) -> list[Reference]:
-    """Kind and name of everything that an EventEngine of this name may ever own."""
-    return [
-        Reference("ConfigMap", config_map_name(engine_name)),
-        Reference("Service", engine_name),
-        Reference("Deployment", engine_name),
-        Reference("HorizontalPodAutoscaler", engine_name),
-    ]
+def needed_names(engine: Engine, served: Collection[str]) -> list[Reference]:
+    """Kind and name of everything that this EventEngine may need; none where its spec can't be read."""
+    if engine.spec is None:
+        return []
+    return [reference_of(item) for item in desired_children(engine, engine.spec, "", None, True, served)]

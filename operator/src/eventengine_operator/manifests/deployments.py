@@ -42,21 +42,26 @@ REPLICAS_OF_OTHERS: Final = "not-managed"
 """Says on the Deployment that its replicas weren't the operator's when it was applied last."""
 USER_ID: Final = 65_532
 REVISIONS_KEPT: Final = 3
-PROGRESS_DEADLINE_SECONDS: Final = 600
+SPREAD_KEYS: Final = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 DRAIN_MARGIN_SECONDS: Final = 10
 """Beyond drainTimeout: for the process to notice the signal, and to exit after the drain."""
 STARTUP_SECONDS_MAX: Final = 120
+NONE: Final = (0, "0%")
 
 
 def deployment(engine: Engine, spec: EventEngineSpec, default_image: str, replicas: int | None) -> Object:
     """The Deployment `<X>`; `replicas` None leaves them to whoever owns them."""
     body: Object = {
         "revisionHistoryLimit": REVISIONS_KEPT,
-        "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
+        "progressDeadlineSeconds": spec.rollout.progress_deadline_seconds,
         "selector": {"matchLabels": pod_selector(engine.name)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": _rolling_update(spec)},
         "template": pod_template(engine, spec, default_image),
     }
+    if spec.rollout.min_ready_seconds:
+        body["minReadySeconds"] = (
+            spec.rollout.min_ready_seconds
+        )  # a 0 isn't stored, and would look like drift
     annotations = {}
     if replicas is not None:
         body["replicas"] = replicas
@@ -67,9 +72,13 @@ def deployment(engine: Engine, spec: EventEngineSpec, default_image: str, replic
 
 def _rolling_update(spec: EventEngineSpec) -> Object:
     """A pinned pod's successor may find no free core while its predecessor still holds one."""
-    if spec.pod.pinning == "Off":
-        return {"maxSurge": 1, "maxUnavailable": 0}
-    return {"maxSurge": 0, "maxUnavailable": 1}
+    surge, unavailable = spec.rollout.max_surge, spec.rollout.max_unavailable
+    is_shared = spec.pod.pinning == "Off"
+    if surge is None:
+        surge = 1 if is_shared or unavailable in NONE else 0
+    if unavailable is None:
+        unavailable = 1 if not is_shared or surge in NONE else 0
+    return {"maxSurge": surge, "maxUnavailable": unavailable}
 
 
 def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str) -> Object:
@@ -96,6 +105,7 @@ def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str) -> O
         "nodeSelector": template.node_selector,
         "tolerations": template.tolerations,
         "affinity": template.affinity,
+        "topologySpreadConstraints": _spread(engine, template.topology_spread_constraints),
         "priorityClassName": template.priority_class_name,
         "imagePullSecrets": template.image_pull_secrets,
     }
@@ -107,6 +117,22 @@ def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str) -> O
         },
         "spec": pod,
     }
+
+
+def _spread(engine: Engine, declared: list[Object] | None) -> list[Object]:
+    """What the user says; else a wish, which a full cluster may leave unfulfilled. Each revision counts for itself."""
+    if declared is not None:
+        return declared
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": pod_selector(engine.name)},
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+        for key in SPREAD_KEYS
+    ]
 
 
 def _grace_period_seconds(spec: EventEngineSpec) -> int:

@@ -1,7 +1,8 @@
-"""The Service of an EventEngine: telemetry always, ingest where a TCP source listens.
+"""The Services of an EventEngine, one for each protocol: telemetry always, ingest where a source listens.
 
-It has a cluster IP rather than being headless: that can't be changed later, and an
-engine that gains a TCP source needs an address that outlives its pods.
+They are apart because they differ: telemetry is wanted of pods that aren't ready too, and a cloud's
+load balancer takes one protocol. They have cluster IPs rather than being headless: that can't be
+changed later, and clients need an address that outlives the pods.
 """
 
 from __future__ import annotations
@@ -15,23 +16,20 @@ from eventengine_operator.resources.objects import Object
 from .metadata import owned_object
 
 
-def service(engine: Engine, spec: EventEngineSpec) -> Object:
-    """The Service `<X>`."""
-    telemetry = _port(PORT_TELEMETRY_NAME, PORT_TELEMETRY)
-    ingest = [_port(port_name(port), port) for _, port in tcp_ports(spec.engine)]
-    return owned_object(
-        engine,
-        "v1",
-        "Service",
-        engine.name,
-        {
-            "spec": {
-                "type": "ClusterIP",
-                "selector": pod_selector(engine.name),
-                "ports": sorted([telemetry, *ingest], key=lambda entry: int(entry["port"])),
-            }
-        },
-    )
+def services(engine: Engine, spec: EventEngineSpec) -> list[Object]:
+    """The Service `<X>` for telemetry, and `<X>-tcp` where a TCP source can be reached."""
+    made = [
+        _service(engine, engine.name, [(PORT_TELEMETRY_NAME, PORT_TELEMETRY)], with_unready_pods=True),
+    ]
+    ingest = sorted((port_name(port), port) for _, port in tcp_ports(spec.engine))
+    if ingest:
+        made.append(_service(engine, tcp_service_name(engine.name), ingest, with_unready_pods=False))
+    return made
+
+
+def tcp_service_name(engine_name: str) -> str:
+    """Name of the Service in front of the TCP sources."""
+    return f"{engine_name}-tcp"
 
 
 def port_name(port: int) -> str:
@@ -39,5 +37,14 @@ def port_name(port: int) -> str:
     return f"tcp-{port}"
 
 
-def _port(name: str, port: int) -> Object:
-    return {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
+def _service(engine: Engine, name: str, ports: list[tuple[str, int]], *, with_unready_pods: bool) -> Object:
+    body: Object = {
+        "type": "ClusterIP",
+        "selector": pod_selector(engine.name),
+        "ports": [
+            {"name": port, "port": number, "targetPort": port, "protocol": "TCP"} for port, number in ports
+        ],
+    }
+    if with_unready_pods:
+        body["publishNotReadyAddresses"] = True  # a false isn't stored, and would look like drift
+    return owned_object(engine, "v1", "Service", name, {"spec": body})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from eventengine_contract.event_engine import EventEngineSpec
 from eventengine_contract.well_known import KIND, LABEL_ENGINE, LABEL_MANAGED_BY, MANAGED_BY
 
-from eventengine_operator.manifests.children import child_references, desired_children
+from eventengine_operator.manifests.children import desired_children
 from eventengine_operator.resources.engines import Engine
 from eventengine_operator.resources.objects import (
     Object,
@@ -57,7 +57,9 @@ def make_plan(engine: Engine, spec: EventEngineSpec, observed: Observed, default
     owned_deployment = deployment if deployment and _is_ours(engine, deployment) else None
     foreign = find_foreign_autoscaler(engine, observed.autoscalers)
     decision = decide_replicas(spec, owned_deployment, foreign)
-    wanted = desired_children(engine, spec, default_image, decision.replicas, decision.with_autoscaler)
+    wanted = desired_children(
+        engine, spec, default_image, decision.replicas, decision.with_autoscaler, observed.served
+    )
     conflicts, leaving = _obstacles(engine, [reference_of(item) for item in wanted], observed)
     plan = Plan((), conflicts, leaving, foreign, decision.replicas)
     if engine.is_paused or engine.is_being_deleted or conflicts or leaving:
@@ -137,8 +139,3 @@ def _belongs_to_a_predecessor(engine: Engine, live: Object) -> bool:
         and owner.get("uid") != engine.uid
         for owner in list_at(live, "metadata", "ownerReferences")
     )
-
-
-def names_to_look_up(engine_name: str, observed_by_label: set[Reference]) -> list[Reference]:
-    """Names that could be occupied by an object without our labels, and weren't listed with them."""
-    return [reference for reference in child_references(engine_name) if reference not in observed_by_label]
