@@ -103,6 +103,12 @@ impl Counts {
         self.greatest = self.greatest.max(other.greatest);
     }
 
+    /// The buckets that hold something: the greatest value that falls into each, and its count.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let filled = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        filled.map(|(bucket, count)| (upper_end(bucket), *count))
+    }
+
     /// Number of values.
     pub fn total(&self) -> u64 {
         self.buckets.iter().sum()
@@ -160,6 +166,8 @@ mod tests {
         let window = second.since(&first);
         assert_eq!((window.total(), window.greatest()), (100, 7_000));
         assert_eq!((window.quantile(0.5), window.quantile(0.99), window.quantile(1.0)), (50, 50, 7_000));
+        assert_eq!(window.buckets().map(|(_, count)| count).sum::<u64>(), 100);
+        assert_eq!(window.buckets().next(), Some((50, 99)));
         assert_eq!(Counts::default().quantile(0.99), 0);
     }
 

@@ -31,7 +31,7 @@ use crate::snapshot::{Kept, LatencyPart, Sampler};
 use crate::{Error, clock, core_thread, log, metrics, snapshot, tcp};
 
 /// After-images that one cut has room for; the core waits for a commit when they are used up.
-const CUT_RECORDS: usize = 8192;
+pub(crate) const CUT_RECORDS: usize = 8192;
 
 /// What is made at construction and moves into the threads at the start.
 struct Prepared {
@@ -267,7 +267,7 @@ impl Observer {
     }
 }
 
-fn schema(config: &Config) -> HuntSchema {
+pub(crate) fn schema(config: &Config) -> HuntSchema {
     let settings = Settings {
         districts: config.program.districts,
         puzzles_per_district: config.program.puzzles_per_district,
@@ -283,7 +283,7 @@ fn schema(config: &Config) -> HuntSchema {
     HuntSchema::new(settings, limits)
 }
 
-fn arena(config: &Config) -> Arena {
+pub(crate) fn arena(config: &Config) -> Arena {
     // A seed of this process alone: senders can't aim at one place of the index.
     let seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
     let mut arena = Arena::new(config.arena.capacity, PARTITIONS as u32, seed);
@@ -293,7 +293,7 @@ fn arena(config: &Config) -> Arena {
     arena
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)

@@ -10,6 +10,7 @@ pub mod config;
 mod core_thread;
 mod direct;
 mod engine;
+pub mod in_process;
 pub mod kafka;
 pub mod load;
 mod log;
