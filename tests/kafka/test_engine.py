@@ -119,11 +119,13 @@ def test_an_engine_without_a_broker_waits_and_says_why(own_stage: HuntStage) -> 
 
     def reasons_not_ready() -> str | None:
         status, text = engine.get("/readyz")
-        return text if status == 503 and own_stage.broker.bootstrap_servers in text else None
+        away = f"Kafka at {own_stage.broker.bootstrap_servers}: "
+        named = status == 503 and all(f"{part}: {away}" in text for part in ("source", "publisher"))
+        return text if named else None
 
     wait_for(
         reasons_not_ready,
-        "a reason that names the broker",
+        "reasons of source and publisher that name the broker",
         END_SECONDS,
         last_seen=lambda: repr(engine.get("/readyz")),
     )

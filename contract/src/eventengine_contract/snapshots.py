@@ -101,19 +101,25 @@ class Source(_Part):
 
 
 class Allocator(_Part):
-    """jemalloc's figures, and what the core thread allocated since it warmed up."""
+    """jemalloc's figures in bytes, and what the core thread allocated since it warmed up.
 
-    allocated_bytes: Count
-    active_bytes: Count
-    resident_bytes: Count
-    retained_bytes: Count
-    core_thread_allocated_bytes: Count
+    A figure is null where it could not be measured; the core thread's also until it has warmed up.
+    """
+
+    allocated_bytes: Count | None
+    active_bytes: Count | None
+    resident_bytes: Count | None
+    retained_bytes: Count | None
+    core_thread_allocated_bytes: Count | None
 
 
 class Process(_Part):
-    """The process: memory, and the cores it may use. `cpu_set` is in the kernel's list format."""
+    """The process: memory, and the cores it may use. `cpu_set` is in the kernel's list format.
 
-    rss_bytes: Count
+    `rss_bytes` is null where /proc can't be read.
+    """
+
+    rss_bytes: Count | None
     memory_limit_bytes: int | None = None
     cpu_set: str
     cpu_limit_millicores: int | None = None
@@ -137,7 +143,10 @@ class Counters(_Part):
 
 
 class Latency(_Part):
-    """Ingest to applied, over the last `window_seconds`."""
+    """Ingest to applied, over the last `window_seconds`.
+
+    Without events (`count` 0) the durations are 0: an engine that has nothing to do spends no time.
+    """
 
     count: Count
     p50_nanoseconds: Count

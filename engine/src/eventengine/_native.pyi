@@ -2,7 +2,15 @@
 
 from typing import Final, TypedDict, final, type_check_only
 
-__all__: Final = ["ConfigurationError", "Engine", "EngineError", "LoadGenerator", "audit", "build_info"]
+__all__: Final = [
+    "ConfigurationError",
+    "Engine",
+    "EngineError",
+    "LoadGenerator",
+    "audit",
+    "build_info",
+    "set_up_log",
+]
 
 # A configuration or plan that can't be used; `args` are (path, message).
 class ConfigurationError(ValueError): ...
@@ -36,3 +44,4 @@ class LoadGenerator:
 
 def audit(plan_json: str) -> bytes: ...
 def build_info() -> BuildInfo: ...
+def set_up_log(level: str, form: str) -> None: ...

@@ -24,15 +24,19 @@ def fields(**values: object) -> dict[str, Any]:
     return {_ATTRIBUTE: values}
 
 
-def set_up(level: str = "info", form: Format | None = None, stream: TextIO | None = None) -> None:
-    """Send all logs to `stream`, standard error by default: as text to a terminal, as JSON to a pipe."""
+def set_up(level: str = "info", form: Format | None = None, stream: TextIO | None = None) -> Format:
+    """Send all logs to `stream`, standard error by default: as text to a terminal, as JSON to a pipe.
+
+    Returns the form, so that the native half can be told to write the same.
+    """
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
-    chosen = form or ("text" if stream.isatty() else "json")
+    chosen: Format = form or ("text" if stream.isatty() else "json")
     handler.setFormatter(JsonFormatter() if chosen == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    return chosen
 
 
 def _fields_of(record: logging.LogRecord) -> dict[str, Any]:

@@ -48,6 +48,18 @@ def test_without_a_memory_limit_allocator_pressure_is_unknown(snapshot_document:
     assert sample.gauges_millis["allocator_pressure"] is None
 
 
+def test_memory_that_the_engine_could_not_measure_is_unknown_and_never_0(
+    snapshot_document: dict[str, Any],
+) -> None:
+    snapshot_document["process"]["rss_bytes"] = None
+    snapshot_document["allocator"] = dict.fromkeys(snapshot_document["allocator"])
+
+    snapshot = Snapshot.model_validate(snapshot_document)
+
+    assert snapshot.process.rss_bytes is None
+    assert pod_sample(snapshot).gauges_millis["allocator_pressure"] is None
+
+
 def test_a_snapshot_with_more_partitions_than_can_be_is_refused(snapshot_document: dict[str, Any]) -> None:
     snapshot_document["sources"][0]["partitions_total"] = 10**9
 

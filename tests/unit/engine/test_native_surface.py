@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import runpy
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from eventengine import _native
+from eventengine import _native, logs
 from eventengine.cli import main
 from eventengine.identities import read_identity
 from eventengine.plans import Hunt, LoadPlan, Schedule, TcpTarget
@@ -61,6 +64,50 @@ def test_an_engine_that_was_not_started_is_live_and_not_ready():
     assert engine.snapshot(0) is None
     assert b"eventengine_" in engine.metrics()
     assert engine.stop(1.0)
+
+
+def logged(*, level: str, form: str) -> list[str]:
+    """Lines of a process whose engine was made, and told to stop."""
+    code = (
+        "import sys; from eventengine import _native;"
+        "_native.set_up_log(sys.argv[1], sys.argv[2]);"
+        "_native.Engine(sys.argv[3], sys.argv[4]).stop(0)"
+    )
+    config = EngineConfig.model_validate({**CONFIG, "bufferPool": {"chunks": 64}})
+    texts = (json.dumps(config.to_native()), read_identity({}, config).to_native())
+    finished = subprocess.run(
+        [sys.executable, "-c", code, level, form, *texts],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return finished.stderr.splitlines()
+
+
+def test_the_native_half_logs_the_lines_that_the_python_half_logs():
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.JsonFormatter())
+    handler.emit(logging.LogRecord("eventengine.running", logging.WARNING, "", 0, "not ready", None, None))
+    of_python = json.loads(stream.getvalue())
+    for of_native in map(json.loads, logged(level="warning", form="json")):
+        assert list(of_native) == list(of_python) == ["time", "level", "logger", "message"]
+        assert datetime.fromisoformat(of_native["time"]).utcoffset() == timedelta(0)
+        assert len(of_native["time"]) == len(of_python["time"]) == len("2026-11-21T10:00:00.042Z")
+        assert of_native["level"] == of_python["level"] == "warning"
+        assert of_native["logger"] == "eventengine.native.engine"
+        assert of_native["message"].startswith("not ready: ")
+
+
+def test_the_native_half_keeps_to_level_and_form_of_the_command_line():
+    assert logged(level="error", form="json") == []
+    lines = logged(level="info", form="text")
+    assert lines
+    assert all(line.endswith(" component=engine") and " warning not ready: " in line for line in lines)
+    for level, form in (("loud", "json"), ("info", "xml")):
+        with pytest.raises(_native.ConfigurationError):
+            _native.set_up_log(level, form)
 
 
 def test_a_configuration_that_only_the_native_half_can_refuse_names_its_path():

@@ -59,9 +59,10 @@ class PodSample:
 
 def _allocator_pressure(snapshot: Snapshot) -> int | None:
     limit = snapshot.process.memory_limit_bytes
-    if not limit:
+    resident = snapshot.allocator.resident_bytes
+    if not limit or resident is None:
         return None
-    return bounded_millis(-(-snapshot.allocator.resident_bytes * 1000 // limit))
+    return bounded_millis(-(-resident * 1000 // limit))
 
 
 def _ring_utilisation(snapshot: Snapshot) -> int | None:

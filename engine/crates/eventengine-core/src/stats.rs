@@ -30,6 +30,9 @@ impl Counter {
     }
 }
 
+/// No figure: nothing was measured so far.
+const NOT_MEASURED: u64 = u64::MAX;
+
 /// No position: the partition is not assigned to the core.
 pub const NO_POSITION: i64 = -1;
 
@@ -53,8 +56,7 @@ pub struct CoreStats {
     pub arena_in_use: Counter,
     /// Holes among the slots, in parts per million.
     pub arena_fragmentation_millionths: Counter,
-    /// Bytes that the core thread allocated since it warmed up.
-    pub thread_allocated_bytes: Counter,
+    thread_allocated_bytes: Counter,
     /// Nanoseconds from an event's ingest to its output.
     pub latency: Histogram,
     /// Nanoseconds that the program took for an event, the declared service time included.
@@ -79,7 +81,7 @@ impl CoreStats {
             cuts: Counter::default(),
             arena_in_use: Counter::default(),
             arena_fragmentation_millionths: Counter::default(),
-            thread_allocated_bytes: Counter::default(),
+            thread_allocated_bytes: Counter(AtomicU64::new(NOT_MEASURED)),
             latency: Histogram::default(),
             service: Histogram::default(),
             positions: (0..partitions).map(|_| AtomicI64::new(NO_POSITION)).collect(),
@@ -92,5 +94,29 @@ impl CoreStats {
     pub fn position(&self, partition: usize) -> Option<i64> {
         let position = self.positions.get(partition)?.load(Ordering::Relaxed);
         (position != NO_POSITION).then_some(position)
+    }
+
+    /// Bytes that the core thread allocated since it warmed up; none before that, or if it can't be measured.
+    pub fn thread_allocated_bytes(&self) -> Option<u64> {
+        Some(self.thread_allocated_bytes.get()).filter(|bytes| *bytes != NOT_MEASURED)
+    }
+
+    /// Says how much the core thread allocated since it warmed up. Only ever called by that thread.
+    pub fn set_thread_allocated_bytes(&self, bytes: u64) {
+        self.thread_allocated_bytes.set(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_is_not_known_and_a_measured_zero_is_zero() {
+        let stats = CoreStats::new(1);
+        assert_eq!(stats.thread_allocated_bytes(), None);
+        assert_eq!(stats.position(0), None);
+        stats.set_thread_allocated_bytes(0);
+        assert_eq!(stats.thread_allocated_bytes(), Some(0));
     }
 }

@@ -38,6 +38,13 @@ pub fn rfc3339(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// Nanoseconds since 1970 as RFC 3339 text in UTC, with milliseconds.
+pub fn rfc3339_milliseconds(nanoseconds: u128) -> String {
+    let mut text = rfc3339((nanoseconds / 1_000_000_000) as i64);
+    text.truncate(text.len() - 1);
+    format!("{text}.{:03}Z", nanoseconds / 1_000_000 % 1_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +57,11 @@ mod tests {
         assert_eq!(rfc3339(4_107_542_399), "2100-02-28T23:59:59Z");
         assert_eq!(rfc3339(4_107_542_400), "2100-03-01T00:00:00Z");
         assert_eq!(rfc3339(-1), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn milliseconds_are_cut_and_not_rounded() {
+        assert_eq!(rfc3339_milliseconds(1_795_255_200_009_999_999), "2026-11-21T10:00:00.009Z");
+        assert_eq!(rfc3339_milliseconds(0), "1970-01-01T00:00:00.000Z");
     }
 }

@@ -216,6 +216,13 @@ impl Config {
             .find_map(|(index, source)| source.kafka.as_ref().map(|kafka| (index, source, kafka)))
     }
 
+    /// The brokers that are asked first, as reasons for not being ready name them.
+    pub fn brokers(&self) -> String {
+        let source = self.kafka_source().map(|(_, _, kafka)| &kafka.bootstrap_servers);
+        let servers = source.or(self.kafka_sink().map(|sink| &sink.bootstrap_servers));
+        servers.map_or_else(String::new, |servers| servers.join(","))
+    }
+
     /// The TCP sources and their positions among the sources.
     pub fn tcp_sources(&self) -> impl Iterator<Item = (usize, &Source, &TcpSource)> {
         self.sources

@@ -39,7 +39,7 @@ pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
         let bound = affinity::bind(&[cpu]);
         shared.stats.cpu_plus_one.store(if bound { cpu as u32 + 1 } else { 0 }, Ordering::Relaxed);
         if !bound {
-            crate::log::write("core", &format!("could not be bound to CPU {cpu}"));
+            crate::log::warning("core", &format!("could not be bound to CPU {cpu}"));
         }
     }
     let own_cpu = placement.core.is_some_and(|cpu| !placement.others.contains(&cpu));
@@ -86,7 +86,7 @@ pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
                 baseline = pointer.get();
             }
             if steps > WARM_UP_STEPS {
-                shared.stats.thread_allocated_bytes.set(pointer.get().saturating_sub(baseline));
+                shared.stats.set_thread_allocated_bytes(pointer.get().saturating_sub(baseline));
             }
         }
     }

@@ -170,14 +170,15 @@ impl Engine {
         if placement.core.is_some_and(|cpu| !placement.others.contains(&cpu)) {
             // The caller's thread makes way, and the threads that it starts inherit that.
             if !affinity::bind(&placement.others) {
-                log::write("engine", "the other threads could not be bound beside the core thread's CPU");
+                log::warning("engine", "the other threads could not be bound beside the core thread's CPU");
             }
         }
         if self.shared.config.kafka_source().is_some() {
             self.shared.health.not_ready("source", "looking for the topics");
         }
         if self.shared.config.kafka_source().is_some() || self.shared.config.kafka_sink().is_some() {
-            self.shared.health.not_ready("publisher", "connecting to Kafka");
+            let brokers = self.shared.config.brokers();
+            self.shared.health.not_ready("publisher", format!("connecting to Kafka at {brokers}"));
         }
         let member = Member::default();
         let shared = Arc::clone(&self.shared);

@@ -13,7 +13,7 @@ mod engine;
 pub mod in_process;
 pub mod kafka;
 pub mod load;
-mod log;
+pub mod log;
 mod metrics;
 mod shared;
 mod snapshot;

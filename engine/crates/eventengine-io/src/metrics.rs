@@ -42,6 +42,14 @@ impl Text {
         self.value(name, &[], value);
     }
 
+    /// A figure that is absent while it is not known.
+    fn known(&mut self, name: &str, kind: &str, help: &str, value: Option<impl std::fmt::Display>) {
+        self.family(name, kind, help);
+        if let Some(value) = value {
+            self.value(name, &[], value);
+        }
+    }
+
     fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
         self.family(name, "counter", help);
         self.value(name, &[], value);
@@ -73,17 +81,22 @@ fn render_state(text: &mut Text, sample: &Sample) {
     text.gauge("arena_utilisation_ratio", "Share of the arena's slots in use.", sample.arena.utilisation);
     text.gauge("arena_fragmentation_ratio", "Share of holes among the slots.", sample.arena.fragmentation);
     let allocator = &sample.allocator;
-    text.gauge("allocator_allocated_bytes", "Bytes in use by the native half.", allocator.allocated_bytes);
-    text.gauge("allocator_active_bytes", "Bytes in pages in use.", allocator.active_bytes);
-    text.gauge("allocator_resident_bytes", "Bytes in memory.", allocator.resident_bytes);
-    text.gauge("allocator_retained_bytes", "Bytes kept as address space.", allocator.retained_bytes);
-    text.counter(
+    for (name, help, bytes) in [
+        ("allocator_allocated_bytes", "Bytes in use by the native half.", allocator.allocated_bytes),
+        ("allocator_active_bytes", "Bytes in pages in use.", allocator.active_bytes),
+        ("allocator_resident_bytes", "Bytes in memory.", allocator.resident_bytes),
+        ("allocator_retained_bytes", "Bytes kept as address space.", allocator.retained_bytes),
+        ("process_resident_bytes", "Resident memory of the process.", sample.process.rss_bytes),
+    ] {
+        text.known(name, "gauge", help, bytes);
+    }
+    text.known(
         "core_thread_allocated_bytes_total",
+        "counter",
         "Bytes that the core thread allocated since it warmed up.",
         allocator.core_thread_allocated_bytes,
     );
     let process = &sample.process;
-    text.gauge("process_resident_bytes", "Resident memory of the process.", process.rss_bytes);
     text.gauge("pinned", "Whether the core thread is bound to a CPU.", u8::from(process.pinned));
     text.gauge("exclusive_core", "Whether that CPU is no other container's.", u8::from(process.exclusive));
 }

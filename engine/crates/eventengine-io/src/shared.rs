@@ -41,10 +41,10 @@ pub struct Readiness {
 impl Health {
     /// A component isn't ready, and why. Logged when the reason changes.
     pub fn not_ready(&self, component: &'static str, reason: impl Into<String>) {
-        let reason = reason.into();
+        let reason = crate::log::without_secrets(&reason.into());
         let former = lock(&self.reasons).insert(component, reason.clone());
         if former.as_ref() != Some(&reason) {
-            crate::log::write(component, &format!("not ready: {reason}"));
+            crate::log::warning(component, &format!("not ready: {reason}"));
         }
     }
 
@@ -59,14 +59,14 @@ impl Health {
     /// A component is ready.
     pub fn ready(&self, component: &'static str) {
         if lock(&self.reasons).remove(component).is_some() {
-            crate::log::write(component, "ready");
+            crate::log::info(component, "ready");
         }
     }
 
     /// The engine can't go on and has to be started anew.
     pub fn dead(&self, reason: impl Into<String>) {
-        let reason = reason.into();
-        crate::log::write("engine", &format!("can't go on: {reason}"));
+        let reason = crate::log::without_secrets(&reason.into());
+        crate::log::error("engine", &format!("can't go on: {reason}"));
         lock(&self.dead).get_or_insert(reason);
     }
 

@@ -83,16 +83,16 @@ pub struct SourcePart {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct AllocatorPart {
-    pub allocated_bytes: u64,
-    pub active_bytes: u64,
-    pub resident_bytes: u64,
-    pub retained_bytes: u64,
-    pub core_thread_allocated_bytes: u64,
+    pub allocated_bytes: Option<u64>,
+    pub active_bytes: Option<u64>,
+    pub resident_bytes: Option<u64>,
+    pub retained_bytes: Option<u64>,
+    pub core_thread_allocated_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
 pub struct ProcessPart {
-    pub rss_bytes: u64,
+    pub rss_bytes: Option<u64>,
     pub memory_limit_bytes: Option<u64>,
     pub cpu_set: String,
     pub cpu_limit_millicores: Option<u64>,
@@ -324,14 +324,16 @@ impl Sampler {
     fn allocator(&self) -> AllocatorPart {
         use tikv_jemalloc_ctl::{epoch, stats};
         // The figures are as old as the last epoch: it is advanced for each sample, and only then.
-        let _ = epoch::advance();
-        let read = |figure: Result<usize, tikv_jemalloc_ctl::Error>| figure.map_or(0, |bytes| bytes as u64);
+        let fresh = epoch::advance().is_ok();
+        let read = |figure: Result<usize, tikv_jemalloc_ctl::Error>| {
+            figure.ok().filter(|_| fresh).map(|bytes| bytes as u64)
+        };
         AllocatorPart {
             allocated_bytes: read(stats::allocated::read()),
             active_bytes: read(stats::active::read()),
             resident_bytes: read(stats::resident::read()),
             retained_bytes: read(stats::retained::read()),
-            core_thread_allocated_bytes: self.shared.stats.thread_allocated_bytes.get(),
+            core_thread_allocated_bytes: self.shared.stats.thread_allocated_bytes(),
         }
     }
 
@@ -346,7 +348,7 @@ impl Sampler {
         let allowed = cpus.len();
         let pinned = cpu.is_some();
         ProcessPart {
-            rss_bytes: system::rss_bytes().unwrap_or(0),
+            rss_bytes: system::rss_bytes(),
             memory_limit_bytes: identity.memory_limit_bytes,
             cpu_set: affinity::list_format(&cpus),
             cpu_limit_millicores: identity.cpu_limit_millicores,

@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use eventengine_io::{Error, audit as auditing, load};
+use eventengine_io::{Error, audit as auditing, load, log};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -147,6 +147,17 @@ fn audit<'py>(py: Python<'py>, plan_json: &str) -> PyResult<Bound<'py, PyBytes>>
     Ok(PyBytes::new(py, report.as_bytes()))
 }
 
+/// Says from which level on the native half logs, and whether as `json` or `text`.
+#[pyfunction]
+fn set_up_log(level: &str, form: &str) -> PyResult<()> {
+    let refused =
+        |name: &str, value: &str| ConfigurationError::new_err((name.to_owned(), format!("not {value:?}")));
+    let level = log::Level::from_name(level).ok_or_else(|| refused("level", level))?;
+    let form = log::Form::from_name(form).ok_or_else(|| refused("form", form))?;
+    log::set_up(level, form);
+    Ok(())
+}
+
 /// How this module was built: profile, version and the hash of its sources.
 #[pyfunction]
 fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -166,5 +177,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LoadGenerator>()?;
     module.add_function(wrap_pyfunction!(audit, module)?)?;
     module.add_function(wrap_pyfunction!(build_info, module)?)?;
+    module.add_function(wrap_pyfunction!(set_up_log, module)?)?;
     Ok(())
 }

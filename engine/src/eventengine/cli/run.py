@@ -61,9 +61,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Run the engine."""
-    logs.set_up(options.log_level, options.log_format)
+    form = logs.set_up(options.log_level, options.log_format)
     config = name_from_environment(os.environ, read_config(options.config))
     identity = read_identity(os.environ, config)
+    load_module().set_up_log(options.log_level, form)
     engine = build_engine(config, identity, origin=str(options.config))
     report_start(config, identity)
     process = EngineProcess(engine, config.telemetry.listen, config.drain_timeout / SECOND)

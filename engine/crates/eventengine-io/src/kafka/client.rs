@@ -152,7 +152,7 @@ unsafe extern "C" fn on_log(
     if level <= 3 {
         // SAFETY: librdkafka gives valid strings.
         let (facility, message) = unsafe { (text(facility), text(message)) };
-        crate::log::write("librdkafka", &format!("{facility}: {message}"));
+        crate::log::error("librdkafka", &format!("{facility}: {message}"));
     }
 }
 
@@ -398,6 +398,7 @@ impl Client {
         properties: &Properties,
         rebalance: Option<Box<dyn Rebalance>>,
     ) -> Result<Client, KafkaError> {
+        crate::log::hide(properties);
         let member = rebalance.is_some();
         let context = Box::new(Context { rebalance: Mutex::new(rebalance), ..Context::default() });
         let mut message = [0 as c_char; TEXT_BYTES];
@@ -408,9 +409,9 @@ impl Client {
             for (name, value) in properties {
                 let (name_c, value_c) = match (c_string(name), c_string(value)) {
                     (Ok(name), Ok(value)) => (name, value),
-                    (Err(error), _) | (_, Err(error)) => {
+                    _ => {
                         rd::rd_kafka_conf_destroy(configuration);
-                        return Err(error);
+                        return Err(KafkaError::other(format!("property {name:?} contains a zero byte")));
                     }
                 };
                 let set = rd::rd_kafka_conf_set(

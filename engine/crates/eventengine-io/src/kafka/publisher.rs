@@ -457,7 +457,8 @@ impl Publisher {
                         return Err(Failure::Abort(format!("{what}: no answer in time: {}", error.message)));
                     }
                     if begun.elapsed() >= CALL {
-                        let reason = format!("{what}: {}; trying again", error.message);
+                        let brokers = self.parts.shared.config.brokers();
+                        let reason = format!("Kafka at {brokers}: {what}: {}; trying again", error.message);
                         self.parts.shared.health.not_ready("publisher", reason);
                     }
                     std::thread::sleep(Duration::from_millis(20));
@@ -488,7 +489,7 @@ impl Publisher {
     /// Aborts the open transaction. If even that is impossible the producer is made anew, which fences the old one off.
     fn abort(&mut self, reason: &str) {
         self.parts.shared.counters.error("transaction");
-        crate::log::write("publisher", &format!("aborting a transaction: {reason}"));
+        crate::log::warning("publisher", &format!("aborting a transaction: {reason}"));
         if self.open {
             let deadline = Instant::now() + self.timeout;
             let aborted = self
@@ -531,12 +532,15 @@ impl Publisher {
                 Ok(()) => break,
                 Err(error) if error.retriable && begun.elapsed() < self.timeout => {
                     let detail = connection.producer.take_last_error().unwrap_or(error.message);
-                    shared.health.not_ready("publisher", format!("Kafka does not answer: {detail}"));
+                    let reason = format!("Kafka at {}: {detail}", config.brokers());
+                    shared.health.not_ready("publisher", reason);
                     if shared.stop_pipeline.load(Ordering::Relaxed) {
                         return Err(detail);
                     }
                 }
-                Err(error) => return Err(format!("initialising transactions: {error}")),
+                Err(error) => {
+                    return Err(format!("Kafka at {}: initialising transactions: {error}", config.brokers()));
+                }
             }
         }
         if self.source_topic.is_none() {

@@ -114,7 +114,7 @@ impl State {
         let assigned = client.incremental_assign(partitions).and_then(|()| client.pause(partitions));
         if let Err(error) = assigned {
             self.shared.counters.error("assign");
-            crate::log::write("source", &format!("taking an assignment: {error}"));
+            crate::log::warning("source", &format!("taking an assignment: {error}"));
         }
         for entry in partitions.entries() {
             self.restore(entry.partition, wall_seconds());
@@ -149,7 +149,10 @@ impl State {
             self.publish_control();
         } else {
             self.shared.counters.error("revoked_uncommitted");
-            crate::log::write("source", "partitions went before their events were committed; starting over");
+            crate::log::warning(
+                "source",
+                "partitions went before their events were committed; starting over",
+            );
             self.shared.request_reset(self.generation);
             self.reset(client);
         }
@@ -180,7 +183,7 @@ impl State {
             partitions.add(&self.topic, *partition, 0);
         }
         if let Err(error) = client.pause(&partitions) {
-            crate::log::write("source", &format!("pausing for a reset: {error}"));
+            crate::log::warning("source", &format!("pausing for a reset: {error}"));
         }
         let reported = lock(&self.shared.kafka.owned).clone();
         for partition in self.owned.keys().copied().collect::<Vec<_>>() {
@@ -226,7 +229,7 @@ impl State {
         // What the core may hold of an earlier life goes first.
         self.control(Descriptor { kind: Kind::Drop, ..base });
         if !self.push_records(base, &restored.records) {
-            crate::log::write("source", "the pool had no chunk for restored state in time; trying again");
+            crate::log::warning("source", "the pool had no chunk for restored state in time; trying again");
             self.restore(partition, wall_seconds());
             return;
         }
@@ -289,7 +292,7 @@ impl State {
             partitions.add(&self.topic, *partition, *start);
         }
         if let Err(error) = client.seek(&partitions, Duration::from_millis(1_000)) {
-            crate::log::write("source", &format!("seeking: {error}"));
+            crate::log::warning("source", &format!("seeking: {error}"));
             return;
         }
         let mut resumed = Partitions::default();
@@ -300,7 +303,7 @@ impl State {
             }
         }
         if let Err(error) = client.resume(&resumed) {
-            crate::log::write("source", &format!("resuming: {error}"));
+            crate::log::warning("source", &format!("resuming: {error}"));
             return;
         }
         for entry in resumed.entries() {
@@ -350,7 +353,7 @@ impl State {
                 Some(error) => {
                     self.shared.counters.error("fetch");
                     let text = message.error_text();
-                    crate::log::write(
+                    crate::log::warning(
                         "source",
                         &format!("partition {}: {text} ({error:?})", message.partition()),
                     );
@@ -490,9 +493,7 @@ fn prepare_topics(shared: &Shared, kafka: &KafkaSource) -> Option<Client> {
             Err(TopicError::Passing(reason)) => {
                 shared.counters.error("topics");
                 let detail = admin.take_last_error().unwrap_or(reason);
-                shared
-                    .health
-                    .not_ready("source", format!("Kafka at {}: {detail}", kafka.bootstrap_servers.join(",")));
+                shared.health.not_ready("source", format!("Kafka at {}: {detail}", shared.config.brokers()));
             }
             Err(TopicError::Wrong(reason)) => {
                 shared.counters.error("topics");
@@ -559,7 +560,7 @@ fn report_health(shared: &Shared, member: &Client) {
         return;
     }
     let detail = member.take_last_error().unwrap_or_else(|| "no request was answered for seconds".to_owned());
-    shared.health.not_ready_yet("source", format!("Kafka does not answer: {detail}"));
+    shared.health.not_ready_yet("source", format!("Kafka at {}: {detail}", shared.config.brokers()));
 }
 
 /// Runs rebalances and notes errors. Messages in this queue are of partitions that were not forwarded yet, and read again.
@@ -571,7 +572,7 @@ fn serve_events(shared: &Shared, events: &Queue, batch: &mut Vec<Message>, wait:
             continue;
         }
         shared.counters.error("consumer");
-        crate::log::write("source", &format!("{} ({error:?})", message.error_text()));
+        crate::log::warning("source", &format!("{} ({error:?})", message.error_text()));
     }
 }
 
@@ -585,7 +586,7 @@ fn leave(shared: &Shared, state: &Arc<Mutex<State>>, member: &Client) {
         std::thread::sleep(Duration::from_millis(2));
     }
     if let Err(error) = member.close() {
-        crate::log::write("source", &format!("leaving the group: {error}"));
+        crate::log::warning("source", &format!("leaving the group: {error}"));
     }
 }
 
