@@ -408,8 +408,6 @@ INACTIVE_KEYS: Final = frozenset(
         "monitoring.rssFlatnessWindow",
         "monitoring.ciNativeIntegration",
         "runtime.gcManagedLayer",
-        "shedding.above",
-        "shedding.priorityAtLeast",
         "transport.protocol",
         "transport.streamMultiplexing",
         "transport.tlsHandshakeTargetMs",

@@ -130,7 +130,7 @@ class Process(_Part):
 
 
 class Counters(_Part):
-    """Totals since the process started."""
+    """Totals since the process started. Shed events are counted by class, and by source and class."""
 
     events_in: Count
     events_applied: Count
@@ -139,6 +139,7 @@ class Counters(_Part):
     transactions_aborted: Count
     dead_letters: dict[str, Count] = {}
     shed: dict[str, Count] = {}
+    shed_by_source: dict[str, dict[str, Count]] = {}
     errors: dict[str, Count] = {}
 
 

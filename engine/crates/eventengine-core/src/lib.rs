@@ -15,4 +15,5 @@ pub mod parse;
 pub mod pool;
 pub mod program;
 pub mod ring;
+pub mod shedding;
 pub mod stats;

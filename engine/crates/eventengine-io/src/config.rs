@@ -9,6 +9,9 @@ use serde::Deserialize;
 
 use crate::Error;
 
+/// Sources of one engine.
+pub const SOURCES_MAX: usize = 8;
+
 /// Everything that the engine is told.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
@@ -28,6 +31,8 @@ pub struct Config {
     pub transactions: Transactions,
     /// The slab of chunks.
     pub buffer_pool: BufferPool,
+    /// When direct events may be refused.
+    pub shedding: Shedding,
     /// Limits of one event.
     pub payload: Payload,
     /// The slots of state.
@@ -152,6 +157,15 @@ pub struct BufferPool {
     pub chunks: u32,
 }
 
+/// When direct events may be refused.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Shedding {
+    /// Utilisation of pool or ring that starts it, 0 to 1.
+    pub above: f64,
+    /// The first priority that is sheddable.
+    pub priority_at_least: u8,
+}
+
 /// Limits of one event.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Payload {
@@ -243,8 +257,8 @@ impl Config {
         if self.buffer_pool.chunk_bytes < 1024 || self.buffer_pool.chunks < 64 {
             return Err(refused("bufferPool", "at least 64 chunks of 1024 bytes are needed"));
         }
-        if self.sources.len() > 8 {
-            return Err(refused("sources", "at most 8 sources are supported"));
+        if self.sources.len() > SOURCES_MAX {
+            return Err(refused("sources", format!("at most {SOURCES_MAX} sources are supported")));
         }
         for (index, source) in self.sources.iter().enumerate() {
             let named = match source.kind.as_str() {

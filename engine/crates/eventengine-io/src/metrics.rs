@@ -139,8 +139,10 @@ fn render_counters(text: &mut Text, sample: &Sample) {
         text.value("dead_letters_total", &[("reason", reason)], count);
     }
     text.family("shed_events_total", "counter", "Direct events refused under pressure.");
-    for (source, count) in &counters.shed {
-        text.value("shed_events_total", &[("source", source)], count);
+    for (source, classes) in &counters.shed_by_source {
+        for (class, count) in classes {
+            text.value("shed_events_total", &[("source", source), ("class", class)], count);
+        }
     }
     text.family("errors_total", "counter", "Errors by kind.");
     for (kind, count) in &counters.errors {

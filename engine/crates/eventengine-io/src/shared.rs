@@ -9,10 +9,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use eventengine_core::pool::Pool;
-use eventengine_core::ring::Gauge;
+use eventengine_core::ring::{Gauge, PRIORITIES};
 use eventengine_core::stats::CoreStats;
 
-use crate::config::{Config, Identity};
+use crate::config::{Config, Identity, SOURCES_MAX};
 use crate::wake::Waker;
 
 /// Locks a mutex; a panic of another holder is no reason to stop reporting.
@@ -186,8 +186,8 @@ pub struct Counters {
     pub transactions_committed: AtomicU64,
     /// Aborted transactions.
     pub transactions_aborted: AtomicU64,
-    /// Direct events that were refused because a threshold was passed, by source.
-    pub shed: Mutex<BTreeMap<String, u64>>,
+    /// Direct events that were refused because a threshold was passed, by source and priority.
+    pub shed: [[AtomicU64; PRIORITIES]; SOURCES_MAX],
     errors: Mutex<BTreeMap<&'static str, u64>>,
 }
 

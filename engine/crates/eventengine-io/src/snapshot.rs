@@ -117,7 +117,10 @@ pub struct CountersPart {
     pub transactions_committed: u64,
     pub transactions_aborted: u64,
     pub dead_letters: BTreeMap<&'static str, u64>,
+    /// By class.
     pub shed: BTreeMap<String, u64>,
+    /// By source and class.
+    pub shed_by_source: BTreeMap<String, BTreeMap<String, u64>>,
     pub errors: BTreeMap<&'static str, u64>,
 }
 
@@ -365,6 +368,18 @@ impl Sampler {
         }
     }
 
+    /// Sheddable classes of every direct source, zeros included: they were measured.
+    fn shed_by_source(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        let shared = &self.shared;
+        let first = usize::from(shared.config.shedding.priority_at_least);
+        let classes = |index: usize| {
+            let counts = shared.counters.shed[index].iter().enumerate().skip(first);
+            counts.map(|(class, count)| (class.to_string(), count.load(Ordering::Relaxed))).collect()
+        };
+        let direct = shared.config.tcp_sources();
+        direct.map(|(index, source, _)| (source.name.clone(), classes(index))).collect()
+    }
+
     fn counters(&self) -> CountersPart {
         let shared = &self.shared;
         let stats = &shared.stats;
@@ -381,6 +396,7 @@ impl Sampler {
                 errors.insert(name, count);
             }
         }
+        let shed_by_source = self.shed_by_source();
         CountersPart {
             events_in: shared.counters.events_in.load(Ordering::Relaxed),
             events_applied: stats.applied.get(),
@@ -388,10 +404,20 @@ impl Sampler {
             transactions_committed: shared.counters.transactions_committed.load(Ordering::Relaxed),
             transactions_aborted: shared.counters.transactions_aborted.load(Ordering::Relaxed),
             dead_letters,
-            shed: lock(&shared.counters.shed).clone(),
+            shed: sum_by_class(&shed_by_source),
+            shed_by_source,
             errors,
         }
     }
+}
+
+/// Totals of the classes over the sources.
+fn sum_by_class(by_source: &BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
+    let mut total = BTreeMap::new();
+    for (class, count) in by_source.values().flatten() {
+        *total.entry(class.clone()).or_default() += count;
+    }
+    total
 }
 
 /// The last samples, as JSON, by second.

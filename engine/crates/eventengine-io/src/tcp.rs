@@ -3,7 +3,8 @@
 //! Owns listeners, connections and the protocol. One thread waits for all of them.
 //!
 //! ```text
-//! frame         u32 length | payload of that length          (integers are big-endian)
+//! frame         u8 priority | u24 length | payload of that length     (integers are big-endian)
+//! priority      0 to 2, most urgent first; 0 for the hello
 //! hello         the first frame of a connection to a source with a token: the token
 //! event         every other frame: one JSON event
 //! reply         u32 length = 5 | u32 number | u8 verdict
@@ -11,6 +12,7 @@
 //! verdict       0 accepted
 //!               1 + n refused, n the number of the reason: invalid_json, too_deep, too_large, invalid_utf8,
 //!                 missing_field, unknown_kind, out_of_range, arena_exhausted
+//!               253 shed: room is short, and the event's priority is one that may be refused
 //!               254 wrong token; the connection is closed
 //! ```
 //!
@@ -19,8 +21,14 @@
 //! they are. A connection that closes without a reply to an event leaves its outcome
 //! open. While the engine has no room a connection isn't read: TCP holds the sender back.
 //!
-//! A length is checked before anything is stored: beyond the payload limit the frame is
-//! skipped and refused, beyond [`FRAME_MAX`] the connection is closed.
+//! Events of one connection and one priority are applied in the order they were sent. A
+//! more urgent event may overtake a less urgent one, of its own connection too: whoever
+//! needs an order between two events gives them the same priority. When room gets short
+//! the least urgent go first; see [`eventengine_core::shedding`]. An event of priority 0
+//! is never shed, it waits.
+//!
+//! A header is checked before anything is stored: beyond the payload limit the frame is
+//! skipped and refused, with an unknown priority the connection is closed.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -33,16 +41,14 @@ use std::time::{Duration, Instant};
 use eventengine_core::core::DIRECT_BASE;
 use eventengine_core::parse::Reason;
 use eventengine_core::pool::{Allocator, Chunk, Releaser};
-use eventengine_core::ring::{Consumer, Descriptor, Kind, LANE_EVENTS, LANES, Producer};
+use eventengine_core::ring::{Consumer, Descriptor, Kind, LANE_EVENTS, LANES, PRIORITIES, Producer};
+use eventengine_core::shedding::{Admission, Shedding};
 
 use crate::Error;
 use crate::clock::monotonic_nanoseconds;
 use crate::config::TcpSource;
 use crate::direct::Bell;
 use crate::shared::Shared;
-
-/// Longest frame that is skipped; a longer one closes the connection.
-pub const FRAME_MAX: usize = 16 << 20;
 
 /// Events that wait between this thread and the core, at most.
 pub const CREDIT: u64 = 1024;
@@ -58,6 +64,8 @@ const STALL: Duration = Duration::from_secs(30);
 
 const TOKEN_BYTES_MAX: usize = 4096;
 const HEADER_BYTES: usize = 4;
+/// The event was shed.
+pub const VERDICT_SHED: u8 = 253;
 const VERDICT_WRONG_TOKEN: u8 = 254;
 const EVENTS_MAX: usize = 64;
 const BELL: u64 = u64::MAX;
@@ -111,7 +119,7 @@ enum Reading {
     /// The token.
     Hello { bytes: Vec<u8>, length: usize },
     /// An event, of which some bytes are in the chunk.
-    Event { chunk: Chunk, filled: usize, length: usize },
+    Event { chunk: Chunk, filled: usize, length: usize, priority: u8 },
     /// A frame that is too long.
     Skip { left: usize },
 }
@@ -194,6 +202,7 @@ struct Server {
     releaser: Releaser,
     buffer: Box<[u8]>,
     payload_bytes_max: usize,
+    shedding: Shedding,
     in_flight: u64,
     resume: Vec<u64>,
 }
@@ -220,6 +229,12 @@ impl Server {
         let server = Server {
             releaser: Releaser::new(&parts.shared.pool),
             payload_bytes_max: parts.shared.config.payload.max_bytes,
+            shedding: Shedding::new(
+                parts.shared.config.shedding.above,
+                parts.shared.config.shedding.priority_at_least,
+                parts.allocator.capacity(),
+                CREDIT,
+            ),
             poll,
             connections: HashMap::new(),
             next_id: 0,
@@ -299,8 +314,12 @@ impl Server {
     }
 
     fn has_room(&mut self) -> bool {
-        self.parts.allocator.in_use() < self.parts.allocator.capacity()
-            && self.parts.lanes[LANE_EVENTS].in_use() < CREDIT
+        self.admit(0) == Admission::Take
+    }
+
+    fn admit(&mut self, priority: u8) -> Admission {
+        let waiting = self.parts.lanes[LANE_EVENTS..].iter_mut().map(Producer::in_use).sum();
+        self.shedding.admit(priority, self.parts.allocator.in_use(), waiting)
     }
 
     fn accept(&mut self, index: usize) {
@@ -352,7 +371,8 @@ impl Server {
             };
         }
         self.buffer = buffer;
-        if self.parts.lanes[LANE_EVENTS].publish() {
+        let published = self.parts.lanes[LANE_EVENTS..].iter_mut().map(Producer::publish);
+        if published.fold(false, |any, published| any | published) {
             self.parts.shared.core_waker.wake();
         }
         intact &= connection.write() && !connection.closing;
@@ -398,8 +418,9 @@ impl Server {
                         connection.reading = Reading::Header { bytes: header, filled: filled + count };
                         return;
                     }
-                    let length = u32::from_be_bytes(header) as usize;
-                    let Some(reading) = self.begin_frame(connection, length) else {
+                    let [priority, length @ ..] = header;
+                    let length = u32::from_be_bytes([0, length[0], length[1], length[2]]) as usize;
+                    let Some(reading) = self.begin_frame(connection, priority, length) else {
                         // No room: the header is read again when there is some.
                         connection.reading = Reading::Header { bytes: header, filled };
                         connection.unparsed = rest.to_vec();
@@ -416,15 +437,16 @@ impl Server {
                     connection.reading = Reading::Hello { bytes: token, length };
                     self.end_hello(connection);
                 }
-                Reading::Event { mut chunk, filled, length } => {
+                Reading::Event { mut chunk, filled, length, priority } => {
                     let count = rest.len().min(length - filled);
                     let pool = self.parts.allocator.pool();
                     pool.bytes_mut(&mut chunk)[filled..filled + count].copy_from_slice(&rest[..count]);
                     rest = &rest[count..];
                     if filled + count < length {
-                        connection.reading = Reading::Event { chunk, filled: filled + count, length };
+                        connection.reading =
+                            Reading::Event { chunk, filled: filled + count, length, priority };
                     } else {
-                        self.push(id, connection, chunk, length);
+                        self.push(id, connection, chunk, length, priority);
                     }
                 }
                 Reading::Skip { left } => {
@@ -438,9 +460,14 @@ impl Server {
         }
     }
 
-    /// Decides about a frame by its length alone. None if there is no room for it now.
-    fn begin_frame(&mut self, connection: &mut Connection, length: usize) -> Option<Reading> {
-        if length > FRAME_MAX || (!connection.greeted && length > TOKEN_BYTES_MAX) {
+    /// Decides about a frame by its header alone. None if there is no room for it now.
+    fn begin_frame(&mut self, connection: &mut Connection, priority: u8, length: usize) -> Option<Reading> {
+        if usize::from(priority) >= PRIORITIES {
+            self.parts.shared.counters.error("tcp_unknown_priority");
+            connection.closing = true;
+            return Some(NEW_FRAME);
+        }
+        if !connection.greeted && length > TOKEN_BYTES_MAX {
             self.parts.shared.counters.error("tcp_frame_too_long");
             connection.closing = true;
             return Some(NEW_FRAME);
@@ -454,17 +481,29 @@ impl Server {
             self.parts.shared.counters.error("tcp_event_too_large");
             return Some(Reading::Skip { left: length });
         }
-        if self.parts.lanes[LANE_EVENTS].in_use() >= CREDIT {
-            return None;
+        match self.admit(priority) {
+            Admission::Take => {
+                let chunk = self.parts.allocator.allocate()?;
+                Some(Reading::Event { chunk, filled: 0, length, priority })
+            }
+            Admission::Wait => None,
+            Admission::Shed => {
+                let number = connection.next_number();
+                connection.reply(number, VERDICT_SHED);
+                let source = usize::from(self.parts.listening[connection.listening].source);
+                self.parts.shared.counters.shed[source][usize::from(priority)]
+                    .fetch_add(1, Ordering::Relaxed);
+                Some(if length == 0 { NEW_FRAME } else { Reading::Skip { left: length } })
+            }
         }
-        let chunk = self.parts.allocator.allocate()?;
-        Some(Reading::Event { chunk, filled: 0, length })
     }
 
     /// A frame without a payload is complete with its header.
     fn end_empty_frame(&mut self, id: u64, connection: &mut Connection) {
         match std::mem::replace(&mut connection.reading, NEW_FRAME) {
-            Reading::Event { chunk, length: 0, .. } => self.push(id, connection, chunk, 0),
+            Reading::Event { chunk, length: 0, priority, .. } => {
+                self.push(id, connection, chunk, 0, priority);
+            }
             reading => connection.reading = reading,
         }
         self.end_hello(connection);
@@ -488,9 +527,10 @@ impl Server {
     }
 
     /// Hands a complete event to the core.
-    fn push(&mut self, id: u64, connection: &mut Connection, chunk: Chunk, length: usize) {
+    fn push(&mut self, id: u64, connection: &mut Connection, chunk: Chunk, length: usize, priority: u8) {
         let descriptor = Descriptor {
             source: self.parts.listening[connection.listening].source,
+            priority,
             partition: DIRECT_BASE,
             chunk: self.parts.allocator.pool().send(chunk),
             length: length as u32,
@@ -499,7 +539,7 @@ impl Server {
             number: connection.next_number(),
             ..Descriptor::new(Kind::Event)
         };
-        if self.parts.lanes[LANE_EVENTS].push(descriptor).is_err() {
+        if self.parts.lanes[LANE_EVENTS + usize::from(priority)].push(descriptor).is_err() {
             self.parts.shared.health.dead("the ring had no slot for an event that was taken");
             return;
         }

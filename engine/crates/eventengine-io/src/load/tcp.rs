@@ -19,6 +19,7 @@ use super::events::Written;
 use super::plan::TcpTarget;
 use super::report::Counts;
 use crate::Error;
+use crate::tcp::VERDICT_SHED;
 
 /// How long connecting and the reply to the hello may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
@@ -224,9 +225,10 @@ fn read_replies(stream: TcpStream, pending: &Pending, counts: &Counts) {
 }
 
 fn settle(waiting: &Waiting, verdict: u8, counts: &Counts) {
-    let refusal = verdict.checked_sub(1).map(|number| {
-        Reason::from_number(number)
-            .map_or_else(|| format!("verdict {verdict}"), |reason| reason.as_str().to_owned())
+    let refusal = verdict.checked_sub(1).map(|number| match (Reason::from_number(number), verdict) {
+        (Some(reason), _) => reason.as_str().to_owned(),
+        (None, VERDICT_SHED) => "shed".to_owned(),
+        (None, _) => format!("verdict {verdict}"),
     });
     if refusal.as_deref() == waiting.malformed {
         counts.acknowledge(waiting.intended);
