@@ -239,6 +239,22 @@ class Runtime(Model):
     )
 
 
+class ArenaTenant(Model):
+    """What the events of one source may hold of the arena, so that its spike can't exhaust the others."""
+
+    source: Name = Field(description="Name of the source whose events make the slots.")
+    reserved: int = Field(0, ge=0, le=4_194_304, description="Slots that are this source's alone.")
+    burst: int | None = Field(
+        None,
+        ge=0,
+        le=4_194_304,
+        description=(
+            "Slots beyond the reserve that it may take from what no source has reserved; all where left "
+            "out. An event that needs more is refused as tenant_exhausted."
+        ),
+    )
+
+
 class Arena(Model):
     """The slots that hold state."""
 
@@ -246,8 +262,29 @@ class Arena(Model):
     slot_size_bytes: Literal[256] = Field(256, description="Size of one slot.")
     preallocate: Literal[True] = Field(True, description="The arena is always allocated at start.")
     fragmentation_threshold: float = Field(
-        0.05, ge=0, le=1, description="Fragmentation that raises an event."
+        0.05,
+        ge=0,
+        le=1,
+        description=(
+            "Share of holes among the slots above which slots are moved together, a few at a time, while "
+            "the core has nothing else to do. Nothing is refused for it."
+        ),
     )
+    tenants: list[ArenaTenant] = Field(
+        [],
+        max_length=8,
+        description="Bounds per source; a source that isn't named shares what no source has reserved.",
+    )
+
+    @model_validator(mode="after")
+    def _reserves_fit(self) -> Arena:
+        reserved = sum(tenant.reserved for tenant in self.tenants)
+        if reserved > self.capacity:
+            raise ValueError(
+                f"the tenants reserve {reserved} slots, but `capacity` is {self.capacity}; "
+                "raise it or lower the reserves"
+            )
+        return self
 
 
 class Transport(Model):
@@ -343,6 +380,12 @@ class EngineConfig(Model):
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"two {kind}s are called {name!r}; rename one")
+        tenants = [tenant.source for tenant in self.arena.tenants]
+        for name in tenants:
+            if name not in [source.name for source in self.sources]:
+                raise ValueError(f"arena.tenants names the source {name!r}, which is not among the sources")
+            if tenants.count(name) > 1:
+                raise ValueError(f"two tenants of the arena are the source {name!r}; merge them")
         if sum(source.type == "kafka" for source in self.sources) > 1:
             raise ValueError("at most one source of type kafka is supported; run one engine per topic")
         if len(self.sinks) > 1:
@@ -399,7 +442,6 @@ class EngineConfig(Model):
 
 INACTIVE_KEYS: Final = frozenset(
     {
-        "arena.fragmentationThreshold",
         "durability",
         "executor",
         "monitoring.gcPauseAlertMs",

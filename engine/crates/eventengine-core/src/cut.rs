@@ -34,8 +34,8 @@ pub struct Record<'a> {
     pub partition: u32,
     /// Key, as [`crate::changelog`] writes it.
     pub key: &'a [u8],
-    /// Value, as [`crate::changelog`] writes it.
-    pub value: &'a [u8],
+    /// Value, as [`crate::changelog`] writes it; none where the key's slot is gone.
+    pub value: Option<&'a [u8]>,
 }
 
 /// Positions and after-images of one cut.
@@ -67,7 +67,7 @@ impl Cut {
         self.ticket = 0;
     }
 
-    /// Adds a record. The room for it was allocated at the start; [`Cut::room`] says how much is left.
+    /// Adds a record; an empty value says that the key's slot is gone. The room for it was allocated at the start; [`Cut::room`] says how much is left.
     pub fn push(&mut self, partition: u32, key: &[u8; KEY_BYTES], value: &[u8]) {
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
@@ -85,7 +85,7 @@ impl Cut {
         self.ends.iter().map(move |record| {
             let (key, value) = self.bytes[start..record.end].split_at(KEY_BYTES);
             start = record.end;
-            Record { partition: record.partition, key, value }
+            Record { partition: record.partition, key, value: (!value.is_empty()).then_some(value) }
         })
     }
 
@@ -171,8 +171,8 @@ mod tests {
         assert!(writer.buffer().is_none());
         let cut = reader.buffer().unwrap();
         let records: Vec<Record<'_>> = cut.records().collect();
-        assert_eq!(records[0], Record { partition: 3, key: &[1; KEY_BYTES], value: b"value" });
-        assert_eq!(records[1], Record { partition: 2, key: &[2; KEY_BYTES], value: b"" });
+        assert_eq!(records[0], Record { partition: 3, key: &[1; KEY_BYTES], value: Some(b"value") });
+        assert_eq!(records[1], Record { partition: 2, key: &[2; KEY_BYTES], value: None });
         reader.give_back();
         assert!(reader.buffer().is_none());
         assert!(writer.buffer().is_some());

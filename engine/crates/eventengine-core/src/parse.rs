@@ -28,11 +28,15 @@ pub enum Reason {
     OutOfRange = 6,
     /// The arena has no slot left for the state that the event would make.
     ArenaExhausted = 7,
+    /// The tenant that the event belongs to holds all the slots that it may.
+    TenantExhausted = 8,
+    /// Not as long as a binary packet, or a batch of them, has to be.
+    WrongLength = 9,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 10] = [
         Reason::InvalidJson,
         Reason::TooDeep,
         Reason::TooLarge,
@@ -41,6 +45,8 @@ impl Reason {
         Reason::UnknownKind,
         Reason::OutOfRange,
         Reason::ArenaExhausted,
+        Reason::TenantExhausted,
+        Reason::WrongLength,
     ];
 
     /// The reason's name in headers, replies and metrics.
@@ -54,6 +60,8 @@ impl Reason {
             Reason::UnknownKind => "unknown_kind",
             Reason::OutOfRange => "out_of_range",
             Reason::ArenaExhausted => "arena_exhausted",
+            Reason::TenantExhausted => "tenant_exhausted",
+            Reason::WrongLength => "wrong_length",
         }
     }
 
@@ -384,7 +392,7 @@ mod tests {
             assert_eq!(reason as usize, number);
             assert_eq!(Reason::from_number(number as u8), Some(reason));
         }
-        assert_eq!(Reason::from_number(8), None);
+        assert_eq!(Reason::from_number(Reason::ALL.len() as u8), None);
     }
 
     fn scalar() -> impl Strategy<Value = String> {

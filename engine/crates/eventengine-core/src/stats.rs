@@ -56,6 +56,10 @@ pub struct CoreStats {
     pub arena_in_use: Counter,
     /// Holes among the slots, in parts per million.
     pub arena_fragmentation_millionths: Counter,
+    /// Times that the fragmentation rose above its threshold.
+    pub arena_fragmented: Counter,
+    /// Slots moved to close holes.
+    pub arena_moved: Counter,
     thread_allocated_bytes: Counter,
     /// Nanoseconds from an event's ingest to its output.
     pub latency: Histogram,
@@ -81,6 +85,8 @@ impl CoreStats {
             cuts: Counter::default(),
             arena_in_use: Counter::default(),
             arena_fragmentation_millionths: Counter::default(),
+            arena_fragmented: Counter::default(),
+            arena_moved: Counter::default(),
             thread_allocated_bytes: Counter(AtomicU64::new(NOT_MEASURED)),
             latency: Histogram::default(),
             service: Histogram::default(),

@@ -4,6 +4,7 @@
 //! and user-facing checks live in the contract; unknown sections are ignored here
 //! because the contract has refused unknown keys before.
 
+use eventengine_core::arena::Quota;
 use eventengine_core::program::treasure_hunt::{CLUES_MAX, PUZZLES_MAX};
 use serde::Deserialize;
 
@@ -188,6 +189,21 @@ pub struct Arena {
     pub slot_size_bytes: usize,
     /// Whether all slots' memory is touched at start.
     pub preallocate: bool,
+    /// Share of holes above which slots are moved together.
+    pub fragmentation_threshold: f64,
+    /// What each source may hold; others share what is left.
+    pub tenants: Vec<Tenant>,
+}
+
+/// What one source's events may hold of the arena.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Tenant {
+    /// Name of the source.
+    pub source: String,
+    /// Slots that are its alone.
+    pub reserved: u32,
+    /// Slots that it may take besides; none for as many as there are.
+    pub burst: Option<u32>,
 }
 
 /// Who this process is, and what it was given.
@@ -248,6 +264,19 @@ impl Config {
     /// The sink's topic, if there is one.
     pub fn kafka_sink(&self) -> Option<&KafkaSink> {
         self.sinks.iter().find_map(|sink| sink.kafka.as_ref())
+    }
+
+    /// What each source may hold, by its position; empty where no source is bounded.
+    pub fn quotas(&self) -> Vec<Quota> {
+        if self.arena.tenants.is_empty() {
+            return Vec::new();
+        }
+        let quota =
+            |source: &Source| match self.arena.tenants.iter().find(|tenant| tenant.source == source.name) {
+                Some(tenant) => Quota { reserved: tenant.reserved, burst: tenant.burst.unwrap_or(u32::MAX) },
+                None => Quota { reserved: 0, burst: u32::MAX },
+            };
+        self.sources.iter().map(quota).collect()
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use eventengine_core::arena::Arena;
+use eventengine_core::arena::{self, Arena};
 use eventengine_core::core::{Core, PARTITIONS, Parts as CoreParts};
 use eventengine_core::cut::{CutReader, exchange};
 use eventengine_core::executor::Pinned;
@@ -131,7 +131,7 @@ impl Engine {
         let core = Core::new(
             Pinned(schema(&shared.config)),
             TreasureHunt,
-            arena(&shared.config),
+            arena(&shared.config)?,
             CoreParts {
                 pool,
                 inputs,
@@ -284,14 +284,28 @@ pub(crate) fn schema(config: &Config) -> HuntSchema {
     HuntSchema::new(settings, limits)
 }
 
-pub(crate) fn arena(config: &Config) -> Arena {
+pub(crate) fn arena(config: &Config) -> Result<Arena, Error> {
     // A seed of this process alone: senders can't aim at one place of the index.
     let seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    let mut arena = Arena::new(config.arena.capacity, PARTITIONS as u32, seed);
+    let settings = arena::Settings {
+        capacity: config.arena.capacity,
+        partitions: PARTITIONS as u32,
+        seed,
+        tenants: &config.quotas(),
+        fragmentation_threshold: config.arena.fragmentation_threshold,
+        ..arena::Settings::default()
+    };
+    let mut arena = Arena::with_settings(&settings).map_err(|excess| Error::Configuration {
+        path: "arena.tenants".to_owned(),
+        message: format!(
+            "{} slots are reserved, but the arena has {}: raise arena.capacity or lower the reserves",
+            excess.reserved, excess.capacity
+        ),
+    })?;
     if config.arena.preallocate {
         arena.touch();
     }
-    arena
+    Ok(arena)
 }
 
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {

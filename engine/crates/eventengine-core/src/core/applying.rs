@@ -105,6 +105,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         } else {
             Origin { partition: descriptor.partition, offset: descriptor.offset }
         };
+        self.arena.act_for(descriptor.source);
         let mut output = Output::new(&mut self.scratch);
         self.program.apply(&event, origin, &mut self.arena, &mut output)?;
         let length = output.len();

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Core, DIRECT_BASE};
+use crate::arena::Change;
 use crate::changelog::{VALUE_BYTES_MAX, encode_key, encode_value};
 use crate::cut::Position;
 use crate::executor::{EventOf, Executor};
@@ -18,11 +19,16 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         }
         cut.clear();
         let mut value = [0; VALUE_BYTES_MAX];
-        for slot in self.arena.dirty() {
-            let key = self.arena.key(slot);
-            if key.partition < DIRECT_BASE {
-                let length = encode_value(self.arena.version(slot), self.arena.payload(slot), &mut value);
-                cut.push(key.partition, &encode_key(&key), &value[..length]);
+        for change in self.arena.changes() {
+            match change {
+                Change::Image { key, version, payload } if key.partition < DIRECT_BASE => {
+                    let length = encode_value(version, payload, &mut value);
+                    cut.push(key.partition, &encode_key(&key), &value[..length]);
+                }
+                Change::Gone { key } if key.partition < DIRECT_BASE => {
+                    cut.push(key.partition, &encode_key(&key), b"");
+                }
+                Change::Image { .. } | Change::Gone { .. } => {}
             }
         }
         for partition in self.moved.drain(..) {

@@ -172,7 +172,17 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         if self.publish.free(PUBLISH_RESERVE + 1) <= PUBLISH_RESERVE || !self.has_room_for_changes() {
             return if self.has_events() { Step::Blocked } else { Step::Idle };
         }
-        self.next_event()
+        match self.next_event() {
+            Step::Idle if self.tidy() => Step::Control,
+            step => step,
+        }
+    }
+
+    /// Moves a few slots together, if the arena needs it. Slots that programs found before are void.
+    fn tidy(&mut self) -> bool {
+        let moved = self.arena.tidy();
+        self.stats.arena_moved.add(u64::from(moved));
+        moved > 0
     }
 
     /// Makes everything done so far visible to the other threads. Says whether the publisher has something new.
@@ -185,6 +195,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         self.stats.arena_in_use.set(u64::from(self.arena.in_use()));
         let millionths = (self.arena.fragmentation() * 1e6) as u64;
         self.stats.arena_fragmentation_millionths.set(millionths);
+        self.stats.arena_fragmented.add(u64::from(self.arena.became_fragmented()));
         self.publish.publish()
     }
 
@@ -205,7 +216,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
 
     /// Whether the after-images of one more event surely fit into the next cut. If not, a cut is due.
     fn has_room_for_changes(&mut self) -> bool {
-        let fits = self.arena.dirty_count() + P::SLOTS_PER_EVENT_MAX <= self.cut_records;
+        let fits = self.arena.change_count() + P::SLOTS_PER_EVENT_MAX <= self.cut_records;
         if !fits {
             self.cut_requested.store(true, Ordering::Relaxed);
         }

@@ -6,7 +6,6 @@
 use std::sync::atomic::Ordering;
 
 use super::{Core, DIRECT_BASE, PartitionState, RESTORE_HEADER_BYTES, UNASSIGNED};
-use crate::arena::{Arena, Key, SlotId};
 use crate::changelog::{KEY_BYTES, decode_key, decode_value};
 use crate::executor::{EventOf, Executor};
 use crate::program::Program;
@@ -63,6 +62,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     fn restore(&mut self, descriptor: &Descriptor) {
         let Ok(chunk) = self.pool.claim(descriptor.chunk) else { return };
         let bytes = &self.pool.bytes(&chunk)[..descriptor.length as usize];
+        self.arena.act_for(descriptor.source);
         let mut rest = bytes;
         let mut restored = 0;
         let mut complete = true;
@@ -72,17 +72,10 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
             rest = more;
             let read = decode_key(descriptor.partition, &header[..KEY_BYTES])
                 .and_then(|key| decode_value(value).map(|image| (key, image)));
-            let slot = match read {
-                Ok((key, image)) => slot_for(&mut self.arena, key).map(|slot| (slot, image)),
-                Err(_) => None,
-            };
-            match slot {
-                Some((slot, image)) => {
-                    self.arena.restore(slot, image.slot_version, image.payload);
-                    restored += 1;
-                }
-                None => complete = false,
-            }
+            let loaded = read
+                .is_ok_and(|(key, image)| self.arena.load(key, image.slot_version, image.payload).is_ok());
+            restored += u64::from(loaded);
+            complete &= loaded;
         }
         self.releaser.release(chunk);
         self.stats.restored.add(restored);
@@ -114,8 +107,4 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         self.cut_ticket = 0;
         self.emit(Descriptor { kind: Kind::Reset, ..*descriptor });
     }
-}
-
-fn slot_for(arena: &mut Arena, key: Key) -> Option<SlotId> {
-    arena.find(&key).or_else(|| arena.acquire(key))
 }

@@ -201,7 +201,11 @@ impl Rig {
     fn commit(&mut self, broker: &mut Broker) -> u64 {
         let cut = self.cut.buffer().unwrap();
         for record in cut.records() {
-            broker.changelog.insert((record.partition, record.key.to_vec()), record.value.to_vec());
+            let key = (record.partition, record.key.to_vec());
+            match record.value {
+                Some(value) => broker.changelog.insert(key, value.to_vec()),
+                None => broker.changelog.remove(&key),
+            };
         }
         for position in &cut.positions {
             let before = broker.offsets.insert(position.partition, position.offset);

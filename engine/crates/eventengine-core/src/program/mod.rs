@@ -11,7 +11,7 @@
 
 pub mod treasure_hunt;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Exhausted};
 use crate::parse::Reason;
 
 /// Where an event comes from: the version of what it changes.
@@ -44,7 +44,7 @@ pub trait Schema: Clone + Send {
 
 /// A deterministic state machine over events of one type.
 pub trait Program<Event>: Send {
-    /// Slots that one event changes, at most.
+    /// Slots that one event changes, at most; one that it releases counts twice.
     const SLOTS_PER_EVENT_MAX: usize;
 
     /// What the event is about: the key of its output, and of its partition where it came without one.
@@ -60,6 +60,15 @@ pub trait Program<Event>: Send {
         arena: &mut Arena,
         output: &mut Output<'_>,
     ) -> Result<(), Reason>;
+}
+
+impl From<Exhausted> for Reason {
+    fn from(exhausted: Exhausted) -> Reason {
+        match exhausted {
+            Exhausted::Tenant => Reason::TenantExhausted,
+            Exhausted::Arena | Exhausted::UnknownPartition => Reason::ArenaExhausted,
+        }
+    }
 }
 
 /// A record under construction, in a buffer of fixed size.

@@ -412,12 +412,10 @@ impl TreasureHunt {
     fn slots(arena: &mut Arena, team: Key, district: Key) -> Result<(SlotId, SlotId, bool), Reason> {
         let found = (arena.find(&team), arena.find(&district));
         let missing = u32::from(found.0.is_none()) + u32::from(found.1.is_none());
-        if arena.free() < missing {
-            return Err(Reason::ArenaExhausted);
-        }
+        arena.room_for(missing)?;
         let new_team = found.0.is_none();
-        let team = found.0.or_else(|| arena.acquire(team)).ok_or(Reason::ArenaExhausted)?;
-        let district = found.1.or_else(|| arena.acquire(district)).ok_or(Reason::ArenaExhausted)?;
+        let team = found.0.map_or_else(|| arena.acquire(team), Ok)?;
+        let district = found.1.map_or_else(|| arena.acquire(district), Ok)?;
         Ok((team, district, new_team))
     }
 }

@@ -596,21 +596,24 @@ impl Client {
     }
 
     /// Queues a record; its bytes are copied. Partition −1 leaves the choice to the partitioner.
+    ///
+    /// Without a payload it is a tombstone: compaction removes the key.
     pub fn produce(
         &self,
         topic: &Topic,
         partition: i32,
         key: &[u8],
-        payload: &[u8],
+        payload: Option<&[u8]>,
     ) -> Result<(), KafkaError> {
-        // SAFETY: valid topic; the bytes are copied before the call returns.
+        let (start, length) = payload.map_or((ptr::null(), 0), |payload| (payload.as_ptr(), payload.len()));
+        // SAFETY: valid topic; the bytes are copied before the call returns; a null payload has length 0.
         let outcome = unsafe {
             rd::rd_kafka_produce(
                 topic.topic.as_ptr(),
                 partition,
                 rd::RD_KAFKA_MSG_F_COPY,
-                payload.as_ptr().cast_mut().cast(),
-                payload.len(),
+                start.cast_mut().cast(),
+                length,
                 key.as_ptr().cast(),
                 key.len(),
                 ptr::null_mut(),

@@ -292,7 +292,7 @@ impl Publisher {
         let Some(topic) = &connection.output else { return Ok(()) };
         let mut key = [0_u8; 10];
         let key = decimal(descriptor.routing.district, &mut key);
-        self.retry_while_full(|| connection.producer.produce(topic, -1, key, payload))
+        self.retry_while_full(|| connection.producer.produce(topic, -1, key, Some(payload)))
     }
 
     fn queue_dead_letter(&self, descriptor: &Descriptor, payload: &[u8]) -> Result<(), Failure> {
