@@ -63,6 +63,14 @@ class Ring(_Part):
     utilisation: Ratio
 
 
+class ArenaTenant(_Part):
+    """Slots that the events of one source made, and how many are reserved to it."""
+
+    source: str
+    reserved: Count
+    in_use: Count
+
+
 class Arena(_Part):
     """The slots that hold state. Fragmentation is a ratio of 0 to 1."""
 
@@ -71,6 +79,9 @@ class Arena(_Part):
     in_use: Count
     utilisation: Ratio
     fragmentation: Ratio
+    fragmentation_crossings: Count = 0
+    moved_slots: Count = 0
+    tenants: list[ArenaTenant] = []
 
 
 class Partition(_Part):

@@ -49,6 +49,7 @@ def test_a_key_that_does_not_act_yet_is_named_and_an_acting_one_is_not() -> None
     inactive = load_engine_config(ARTICLE).inactive_keys()
     assert "monitoring.gcPauseAlertMs" in inactive
     assert "arena.capacity" not in inactive
+    assert "arena.fragmentationThreshold" not in inactive
 
 
 def test_keys_that_were_not_given_are_never_called_inactive() -> None:
@@ -67,6 +68,14 @@ def test_both_spellings_of_a_key_mean_the_same() -> None:
     [
         ("sorces: []", "engine.yaml: sorces: unknown key; did you mean `sources`?"),
         ("arena: {capcity: 9}", "arena.capcity: unknown key; did you mean `capacity`?"),
+        (
+            "arena: {capacity: 64, tenants: [{source: a, reserved: 65}]}",
+            "arena: the tenants reserve 65 slots, but `capacity` is 64",
+        ),
+        (
+            "arena: {tenants: [{source: a}]}",
+            "arena.tenants names the source 'a', which is not among the sources",
+        ),
         ("arena: {capacity: 1}", "arena.capacity: input should be greater than or equal to 64, not 1"),
         ("arena:\n  slotSizeBytes: 256\n  slot_size_bytes: 256", "one key in two spellings; keep one"),
         ("arena: {}\narena: {}", "line 2, column 1: the key 'arena' is given twice"),

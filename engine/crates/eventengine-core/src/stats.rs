@@ -36,6 +36,9 @@ const NOT_MEASURED: u64 = u64::MAX;
 /// No position: the partition is not assigned to the core.
 pub const NO_POSITION: i64 = -1;
 
+/// Tenants of the arena that the page has room for: one for each source that an engine may have.
+pub const TENANTS_REPORTED: usize = 8;
+
 /// What the core thread says of itself.
 #[repr(C)]
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub struct CoreStats {
     pub arena_in_use: Counter,
     /// Holes among the slots, in parts per million.
     pub arena_fragmentation_millionths: Counter,
+    /// Slots in use by tenant, which is the source whose events made them.
+    pub arena_in_use_by: [Counter; TENANTS_REPORTED],
     /// Times that the fragmentation rose above its threshold.
     pub arena_fragmented: Counter,
     /// Slots moved to close holes.
@@ -85,6 +90,7 @@ impl CoreStats {
             cuts: Counter::default(),
             arena_in_use: Counter::default(),
             arena_fragmentation_millionths: Counter::default(),
+            arena_in_use_by: Default::default(),
             arena_fragmented: Counter::default(),
             arena_moved: Counter::default(),
             thread_allocated_bytes: Counter(AtomicU64::new(NOT_MEASURED)),

@@ -73,7 +73,7 @@ impl InProcess {
         let core = Core::new(
             Pinned(schema(&shared.config)),
             TreasureHunt,
-            arena(&shared.config),
+            arena(&shared.config)?,
             Parts {
                 pool: Arc::clone(&pool),
                 inputs: vec![consumers],

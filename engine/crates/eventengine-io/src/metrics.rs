@@ -80,6 +80,16 @@ fn render_state(text: &mut Text, sample: &Sample) {
     }
     text.gauge("arena_utilisation_ratio", "Share of the arena's slots in use.", sample.arena.utilisation);
     text.gauge("arena_fragmentation_ratio", "Share of holes among the slots.", sample.arena.fragmentation);
+    text.counter(
+        "arena_fragmentation_crossings_total",
+        "Times that the fragmentation rose above its threshold.",
+        sample.arena.fragmentation_crossings,
+    );
+    text.counter("arena_moved_slots_total", "Slots moved to close holes.", sample.arena.moved_slots);
+    text.family("arena_tenant_slots", "gauge", "Slots in use by the source whose events made them.");
+    for tenant in &sample.arena.tenants {
+        text.value("arena_tenant_slots", &[("source", &tenant.source)], tenant.in_use);
+    }
     let allocator = &sample.allocator;
     for (name, help, bytes) in [
         ("allocator_allocated_bytes", "Bytes in use by the native half.", allocator.allocated_bytes),

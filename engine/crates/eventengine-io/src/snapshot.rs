@@ -57,6 +57,16 @@ pub struct ArenaPart {
     pub in_use: u64,
     pub utilisation: f64,
     pub fragmentation: f64,
+    pub fragmentation_crossings: u64,
+    pub moved_slots: u64,
+    pub tenants: Vec<TenantPart>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct TenantPart {
+    pub source: String,
+    pub reserved: u64,
+    pub in_use: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -271,7 +281,22 @@ impl Sampler {
             in_use,
             utilisation: ratio(in_use, slots).min(1.0),
             fragmentation: self.shared.stats.arena_fragmentation_millionths.get() as f64 / 1e6,
+            fragmentation_crossings: self.shared.stats.arena_fragmented.get(),
+            moved_slots: self.shared.stats.arena_moved.get(),
+            tenants: self.tenants(),
         }
+    }
+
+    /// What each source holds of the arena; empty where the sources share it without bounds.
+    fn tenants(&self) -> Vec<TenantPart> {
+        let quotas = self.shared.config.quotas();
+        let tenants = self.shared.config.sources.iter().zip(&quotas).zip(&self.shared.stats.arena_in_use_by);
+        let tenants = tenants.map(|((source, quota), in_use)| TenantPart {
+            source: source.name.clone(),
+            reserved: u64::from(quota.reserved),
+            in_use: in_use.get(),
+        });
+        tenants.collect()
     }
 
     fn sources(&self) -> Vec<SourcePart> {
@@ -462,12 +487,14 @@ impl Window {
 /// Closes a sample on each whole second until the engine stops.
 pub fn run(shared: &Arc<Shared>, sampler: &Sampler, kept: &Kept, latest: &Mutex<LatencyPart>) {
     let mut window = Window::default();
+    let mut crossings = 0;
     while !shared.stop_all.load(Ordering::Relaxed) {
         let now = clock::wall_nanoseconds();
         let into_second = (now % 1_000_000_000) as u64;
         std::thread::sleep(Duration::from_nanos(1_000_000_000 - into_second));
         let seconds = clock::wall_seconds();
         let latency = window.close(shared);
+        report_fragmentation(shared, &mut crossings);
         *lock(latest) = latency.clone();
         let Ok(json) = serde_json::to_vec(&sampler.sample(seconds, latency)) else { continue };
         let mut kept = lock(kept);
@@ -479,5 +506,20 @@ pub fn run(shared: &Arc<Shared>, sampler: &Sampler, kept: &Kept, latest: &Mutex<
         if kept.len() > SAMPLES_KEPT {
             kept.pop_front();
         }
+    }
+}
+
+/// Says that the arena became fragmented, once a crossing.
+fn report_fragmentation(shared: &Shared, told: &mut u64) {
+    let crossings = shared.stats.arena_fragmented.get();
+    if crossings > *told {
+        *told = crossings;
+        let threshold = shared.config.arena.fragmentation_threshold;
+        let message = format!(
+            "fragmentation rose above arena.fragmentationThreshold ({threshold}): slots are moved together \
+             while the core has nothing else to do ({} so far)",
+            shared.stats.arena_moved.get()
+        );
+        crate::log::warning("arena", &message);
     }
 }

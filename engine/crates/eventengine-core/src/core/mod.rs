@@ -195,6 +195,9 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         self.stats.arena_in_use.set(u64::from(self.arena.in_use()));
         let millionths = (self.arena.fragmentation() * 1e6) as u64;
         self.stats.arena_fragmentation_millionths.set(millionths);
+        for (tenant, in_use) in (0..).zip(&self.stats.arena_in_use_by) {
+            in_use.set(u64::from(self.arena.in_use_by(tenant)));
+        }
         self.stats.arena_fragmented.add(u64::from(self.arena.became_fragmented()));
         self.publish.publish()
     }
