@@ -19,8 +19,6 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from aiohttp import web
-
 from . import __version__
 from .apis.health import Health
 from .app import Draining, MetricsApi, telemetry_application
@@ -34,21 +32,14 @@ from .security.authentication import Authenticator
 from .security.request_headers import CONFIG_MAP, NAMESPACE, TrustedProxies, trusted_proxies
 from .security.serving_tls import ServingTls
 from .security.tokens import TokenReviews
-from .settings import Address, Settings, SettingsError, describe_settings, read_settings
+from .serving import serve
+from .settings import Settings, SettingsError, describe_settings, read_settings
 from .sources.engine_pods import EnginePods
 from .sources.sampling import Sampling
 from .sources.snapshot_reading import Outcome, SnapshotReader
 
 _log = logging.getLogger("eventengine_adapter")
 
-_LINE_BYTES_MAX: Final = 1 << 20
-"""As large as Go's: label selectors and forwarded user facts are long."""
-
-_HEADERS_MAX: Final = 512
-_KEEPALIVE_SECONDS: Final = 180.0
-"""Longer than the API server keeps an idle connection: the client closes first, and no request is lost."""
-
-_SHUTDOWN_SECONDS_MAX: Final = 5.0
 _WAITING_LOG_SECONDS: Final = 30.0
 
 
@@ -107,7 +98,7 @@ class Adapter:
         """Serve until `stop` is set, then drain."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(
-                await _serve(
+                await serve(
                     telemetry_application(self._health, self._monitoring), self._settings.telemetry_listen
                 )
             )
@@ -135,7 +126,7 @@ class Adapter:
         await self._wait_for_authentication()
         await self._tls.wait()
         background.append(asyncio.create_task(self._tls.run()))
-        stack.push_async_callback(await _serve(self._api.application(), self._settings.listen, self._tls))
+        stack.push_async_callback(await serve(self._api.application(), self._settings.listen, self._tls))
         address = self._settings.listen
         _log.info("serving the metrics APIs on %s port %d", address.host, address.port)
         await asyncio.Event().wait()
@@ -171,25 +162,6 @@ class Adapter:
     def _note_read(self, outcome: Outcome, seconds: float) -> None:
         self._monitoring.sample_reads.labels(outcome.value).inc()
         self._monitoring.sample_read_seconds.observe(max(0.0, seconds))
-
-
-async def _serve(application: web.Application, address: Address, tls: ServingTls | None = None) -> Any:
-    """Listen, and give back what ends it again."""
-    runner = web.AppRunner(
-        application,
-        access_log=None,
-        keepalive_timeout=_KEEPALIVE_SECONDS,
-        max_line_size=_LINE_BYTES_MAX,
-        max_field_size=_LINE_BYTES_MAX,
-        max_headers=_HEADERS_MAX,
-        shutdown_timeout=_SHUTDOWN_SECONDS_MAX,
-    )
-    await runner.setup()
-    site = web.TCPSite(
-        runner, address.host, address.port, ssl_context=tls.context if tls else None, reuse_address=True
-    )
-    await site.start()
-    return runner.cleanup
 
 
 async def _first(*works: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> None:
