@@ -136,9 +136,13 @@ class AutoscalingMetric(Model):
         json_schema_extra={
             "x-kubernetes-validations": [
                 validation(
+                    "self.source != 'Pods' || self.name != 'consumer_lag_forecast'",
+                    "consumer_lag_forecast is of the engine as a whole: use source External or Object",
+                ),
+                validation(
                     "self.source != 'Pods' || has(self.target.averageValue)",
                     "a metric of source Pods needs averageValue",
-                )
+                ),
             ]
         }
     )
@@ -148,6 +152,7 @@ class AutoscalingMetric(Model):
         "ring_utilisation",
         "arena_utilisation",
         "consumer_lag",
+        "consumer_lag_forecast",
         "kafka_consumer_lag",
         "allocator_pressure",
         "shed_events_per_second",

@@ -27,6 +27,8 @@ class Aggregation(StrEnum):
     """Exactly one item, the maximum over ready pods; `aggregation=average` selects the mean."""
     PER_PARTITION = "per-partition"
     """One item per source partition; a missing partition makes the answer an error."""
+    PER_SOURCE = "per-source"
+    """One item per source of an engine, over all its partitions; a single pod has none."""
     SUM = "sum"
     """Exactly one item, the sum over ready pods."""
 
@@ -44,6 +46,11 @@ class Metric:
     description: str
     aggregation: Aggregation
     age_seconds_max: int
+
+    @property
+    def of_pods(self) -> bool:
+        """Whether a single pod has this metric, not only the engine as a whole."""
+        return self.aggregation is not Aggregation.PER_SOURCE
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name in _RESERVED_NAMES:
@@ -80,6 +87,13 @@ _METRICS: Final = (
         "events",
         "Events not yet applied, over all sources, one item per partition.",
         Aggregation.PER_PARTITION,
+        10,
+    ),
+    Metric(
+        "consumer_lag_forecast",
+        "events",
+        "`consumer_lag` in a minute, or in `horizon_seconds`, if the trend of two minutes goes on.",
+        Aggregation.PER_SOURCE,
         10,
     ),
     Metric(

@@ -46,6 +46,13 @@ class World:
         pod = EnginePod(namespace, name, f"uid-{name}", engine, "127.0.0.1", ready, dict(labels or {}))
         self._pods[namespace, engine].append(pod)
 
+    def replace_pod(self, old: str, new: str, engine: str = "hunt", namespace: str = "default") -> None:
+        """Let a pod be gone with its samples, and another one run in its place."""
+        pods = self._pods[namespace, engine]
+        pods[:] = [pod for pod in pods if pod.name != old]
+        self.pod(new, engine, namespace)
+        self.store.retain({pod.uid for pods in self._pods.values() for pod in pods})
+
     def sample(
         self,
         pod: str,

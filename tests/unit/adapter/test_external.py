@@ -191,16 +191,6 @@ def test_the_mean_is_there_for_those_who_ask(world: World) -> None:
     assert [i["value"] for i in world.external(UTILISATION, "aggregation=maximum,pod=hunt-a")] == ["200m"]
 
 
-@pytest.mark.parametrize(
-    "selector", ["aggregation=sum", "aggregation", "aggregation!=average", "aggregation in (average,maximum)"]
-)
-def test_another_aggregation_is_refused(world: World, selector: str) -> None:
-    world.pod("hunt-a")
-    world.sample("hunt-a", gauges={UTILISATION: 1})
-
-    assert refused(world, UTILISATION, selector).code == 400
-
-
 def test_a_pod_that_says_it_is_not_ready_does_not_count(world: World) -> None:
     for name, value, ready in (("hunt-a", 200, True), ("hunt-b", 900, False)):
         world.pod(name)

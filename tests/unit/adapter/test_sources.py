@@ -233,6 +233,21 @@ async def test_the_first_contact_reads_what_the_pod_still_keeps() -> None:
     assert pods.asked == [("a", NOW + 1)]
 
 
+async def test_a_second_that_was_missed_is_read_while_the_pod_keeps_it() -> None:
+    pods = Pods({"a": {NOW}})
+    loop, store = sampling(pods)
+    loop.start_round(NOW)
+    await settle(loop)
+    pods.kept["a"] |= {NOW + 1, NOW + 2, NOW + 3}
+    pods.asked.clear()
+
+    loop.start_round(NOW + 3)
+    await settle(loop)
+
+    assert pods.asked == [("a", NOW + 3), ("a", NOW + 2), ("a", NOW + 1)]
+    assert all(store.history("uid-a").at(second) for second in range(NOW, NOW + 4))
+
+
 async def test_a_sample_that_is_not_closed_yet_is_asked_for_again_and_then_the_newest_is_taken() -> None:
     pods = Pods({"a": {NOW - 3}})
     loop, store = sampling(pods)

@@ -38,6 +38,8 @@ def custom_metric_list(
     metric = find_metric(route.metric)
     if metric is None or not route.namespace or route.resource not in {PODS, ENGINES}:
         raise _no_metric(route)
+    if route.resource == PODS and not metric.of_pods:
+        raise _no_metric(route)
     metric_selector = read_selector(metric_label_selector, "metricLabelSelector")
     objects = read_selector(label_selector, "labelSelector")
     question = Question(metric, metric_selector, view.now_seconds)

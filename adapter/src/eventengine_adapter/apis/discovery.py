@@ -58,7 +58,9 @@ def resources(group_name: str, version: str) -> Document:
     """`GET /apis/<group>/<version>`: one entry per metric, never one per series."""
     names = [("", name) for name in sorted(METRICS)]
     if group_name == CUSTOM_GROUP:
-        names = [(described, f"{described}/{name}") for described in _DESCRIBED for name in sorted(METRICS)]
+        names = [
+            (described, f"{described}/{name}") for described in _DESCRIBED for name in _metrics_of(described)
+        ]
     return Document.of(
         {
             "kind": "APIResourceList",
@@ -76,6 +78,10 @@ def resources(group_name: str, version: str) -> Document:
             ],
         }
     )
+
+
+def _metrics_of(described: str) -> list[str]:
+    return sorted(name for name, metric in METRICS.items() if metric.of_pods or described != PODS)
 
 
 def aggregated() -> Document:
@@ -125,7 +131,8 @@ def _aggregated_resources(group_name: str, version: str) -> list[dict[str, Any]]
             "verbs": [],
             "responseKind": {"group": "", "version": "", "kind": ""},
             "subresources": [
-                {"subresource": name, "verbs": ["get"], "responseKind": response} for name in sorted(METRICS)
+                {"subresource": name, "verbs": ["get"], "responseKind": response}
+                for name in _metrics_of(described)
             ],
         }
         for described in _DESCRIBED

@@ -1,65 +1,70 @@
 """From samples to answers: which values a query gets, or why it gets none.
 
-Owns which rule applies to which metric. A question about engines or pods that
-the selector doesn't exclude is answered whole or not at all (`NotFresh`): the
-autoscaler adds up what it gets, so a part of an answer would read as less load.
+Owns which rule applies to which metric, and that what is added up is of one
+second. A question about engines or pods that the selector doesn't exclude is
+answered whole or not at all (`NotFresh`): the autoscaler adds up what it gets,
+so a part of an answer would read as less load.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from eventengine_contract.metric_names import Aggregation
 
-from . import gauges, lag
+from . import forecasts, gauges, lag
 from .fleets import Engine, EnginePod
+from .folding import Statistic
 from .freshness import NotFresh
+from .label_selectors import SelectorError
 from .quantities import bounded_millis
-from .questions import Question, Value
+from .questions import AGGREGATION_LABEL, Parameters, Question, Value, take_parameters
 from .store import SampleStore
 
 
 def external_values(question: Question, engines: Sequence[Engine], store: SampleStore) -> list[Value]:
     """The items of an external answer over the engines of a namespace.
 
-    Lag is one item per partition; everything else is at most one item.
+    Lag is one item per partition, a forecast one per source, everything else at
+    most one item; so is a lag of which a statistic is asked for.
     """
     concerned = [engine for engine in engines if question.could_concern(engine)]
     if question.metric.aggregation is Aggregation.PER_PARTITION:
-        return [value for engine in concerned for value in lag.partition_values(question, engine, store)]
+        parameters, narrowed = take_parameters(question)
+        if parameters.statistic is not None:
+            value = _lag_statistic(narrowed, parameters, parameters.statistic, concerned, store)
+            return [value] if value is not None else []
+        return [
+            value
+            for engine in concerned
+            for value in lag.windowed_partition_values(narrowed, parameters, engine, store)
+        ]
+    if question.metric.aggregation is Aggregation.PER_SOURCE:
+        return [
+            value for engine in concerned for value in forecasts.source_forecasts(question, engine, store)
+        ]
     value = gauges.combined_value(question, concerned, store)
     return [value] if value is not None else []
 
 
 def engine_value(question: Question, engine: Engine, store: SampleStore) -> Value | None:
     """The value of one EventEngine as a whole; None if the selector leaves nothing of it."""
-    if not question.could_concern(engine):
-        return None
-    if question.metric.aggregation is Aggregation.PER_PARTITION:
-        return lag.engine_lag(question, engine, store)
-    return gauges.combined_value(question, [engine], store)
+    return namespace_value(question, [engine], store)
 
 
 def namespace_value(question: Question, engines: Sequence[Engine], store: SampleStore) -> Value | None:
     """The value of all engines of a namespace together; None if the selector leaves nothing of them."""
     concerned = [engine for engine in engines if question.could_concern(engine)]
-    if question.metric.aggregation is not Aggregation.PER_PARTITION:
-        return gauges.combined_value(question, concerned, store)
-    # Engines may share another second than each has for itself; each attempt goes back by one at least.
-    for _ in range(question.metric.age_seconds_max + 1):
-        found = [lag.engine_lag(question, engine, store) for engine in concerned]
-        values = [value for value in found if value is not None]
-        if not values:
-            return None
-        second = min(value.sampled_at_seconds for value in values)
-        if all(value.sampled_at_seconds == second for value in values):
-            millis = bounded_millis(sum(value.millis for value in values))
-            if millis is None:
-                break
-            return Value(millis, second)
-        question = replace(question, newest_second=second)
-    raise NotFresh(f"metric {question.metric.name} is not known: the sum over all engines can't be served")
+    if question.metric.aggregation is Aggregation.PER_PARTITION:
+        parameters, narrowed = take_parameters(question)
+        return _lag_statistic(narrowed, parameters, parameters.statistic or Statistic.SUM, concerned, store)
+    if question.metric.aggregation is Aggregation.PER_SOURCE:
+        parts = _on_one_second(
+            question, concerned, lambda asked, engine: forecasts.source_forecasts(asked, engine, store)
+        )
+        return _folded(question, Statistic.SUM, parts)
+    return gauges.combined_value(question, concerned, store)
 
 
 def pod_values(
@@ -69,5 +74,57 @@ def pod_values(
     if not pods or not question.could_concern(engine):
         return []
     if question.metric.aggregation is Aggregation.PER_PARTITION:
+        parameters, question = take_parameters(question)
+        if parameters.statistic is not None or parameters.window_seconds > 1:
+            raise SelectorError(f"metric {question.metric.name} of a pod is a sum and takes no parameters")
         return lag.pod_lags(question, engine, pods, store, whole=whole)
     return gauges.pod_gauges(question, pods, store, whole=whole)
+
+
+def _lag_statistic(
+    question: Question,
+    parameters: Parameters,
+    statistic: Statistic,
+    engines: Sequence[Engine],
+    store: SampleStore,
+) -> Value | None:
+    """One value over the partitions of all these engines; None if the selector leaves none."""
+    over_time = replace(parameters, statistic=statistic)
+    parts = _on_one_second(
+        question,
+        engines,
+        lambda asked, engine: lag.windowed_partition_values(asked, over_time, engine, store),
+    )
+    value = _folded(question, statistic, parts)
+    if value is not None and parameters.statistic is not None:
+        value.labels[AGGREGATION_LABEL] = statistic.value
+    return value
+
+
+def _on_one_second(
+    question: Question,
+    engines: Sequence[Engine],
+    answer: Callable[[Question, Engine], list[Value]],
+) -> list[Value]:
+    """The values of all these engines, as of one and the same second.
+
+    Engines may share another second than each has for itself. Each attempt goes
+    back by one second at least, and none goes past what may be served.
+    """
+    for _ in range(question.metric.age_seconds_max + 1):
+        values = [value for engine in engines for value in answer(question, engine)]
+        if len({value.sampled_at_seconds for value in values}) <= 1:
+            return values
+        question = replace(question, newest_second=min(value.sampled_at_seconds for value in values))
+    raise NotFresh(f"metric {question.metric.name} is not fresh: its engines have no second in common")
+
+
+def _folded(question: Question, statistic: Statistic, parts: Sequence[Value]) -> Value | None:
+    if not parts:
+        return None
+    millis = bounded_millis(statistic.of([part.millis for part in parts]))
+    if millis is None:
+        raise NotFresh(
+            f"metric {question.metric.name} is not known: the {statistic} is too large to be served"
+        )
+    return Value(millis, parts[0].sampled_at_seconds, parts[0].window_seconds)

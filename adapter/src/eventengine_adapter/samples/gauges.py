@@ -1,8 +1,8 @@
 """Answers about ratios, percentiles and rates, which one sample or two of a pod give.
 
 Owns the rule that such an answer is one value over ready pods: the maximum, the
-mean where asked for, or the sum of rates. Every ready pod that the selector
-leaves must have a fresh sample.
+sum of rates, or the statistic that was asked for. Every ready pod that the
+selector leaves must have a fresh sample, and over a window one of each second.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import Final
 from eventengine_contract.metric_names import Aggregation
 
 from .fleets import Engine, EnginePod
+from .folding import Statistic
 from .freshness import NotFresh, newest_common_second
 from .label_selectors import Selector
 from .pod_samples import PodSample
 from .quantities import bounded_millis
-from .questions import AGGREGATION_LABEL, Question, Value, not_fresh, take_aggregation
+from .questions import AGGREGATION_LABEL, Parameters, Question, Value, not_fresh, take_parameters
 from .store import RATE_WINDOW_SECONDS, History, SampleStore
 
 _SHED: Final = "shed_events_per_second"
 _WINDOWED: Final = frozenset({_SHED, "service_time_p99_milliseconds"})
+_DEFAULTS: Final = {Aggregation.MAXIMUM: Statistic.MAXIMUM, Aggregation.SUM: Statistic.SUM}
 
 
 def combined_value(question: Question, engines: Sequence[Engine], store: SampleStore) -> Value | None:
@@ -30,7 +32,8 @@ def combined_value(question: Question, engines: Sequence[Engine], store: SampleS
     Raises:
         NotFresh: an engine that the selector leaves has no ready pod, or one of its ready pods no fresh sample.
     """
-    average, question = take_aggregation(question)
+    parameters, question = take_parameters(question)
+    statistic = parameters.statistic or _DEFAULTS[question.metric.aggregation]
     chosen: list[EnginePod] = []
     for engine in engines:
         matching = [pod for pod in engine.pods if pod.ready and _selects(question.selector, pod)]
@@ -46,10 +49,11 @@ def combined_value(question: Question, engines: Sequence[Engine], store: SampleS
     for pod in chosen:
         sample = store.history(pod.uid).at(second)
         if sample is not None and sample.ready:
-            values.append((_millis_at(question, pod, second, store), pod))
+            millis = _millis_over(question, pod, second, store, parameters.window_seconds, statistic)
+            values.append((millis, pod))
     if not values:
         raise NotFresh(f"metric {question.metric.name} is not known: no pod reports that it is ready")
-    return _fold(question, values, second, average=average)
+    return _fold(question, values, second, statistic, _window_seconds(question, parameters))
 
 
 def pod_gauges(
@@ -60,7 +64,8 @@ def pod_gauges(
     With `whole` a running pod that is not ready yet and has no fresh sample is
     left out; a ready one without fails the answer.
     """
-    _, question = take_aggregation(question)
+    parameters, question = take_parameters(question)
+    statistic = parameters.statistic or _DEFAULTS[question.metric.aggregation]
     values = []
     for pod in pods:
         if not _selects(question.selector, pod):
@@ -69,9 +74,8 @@ def pod_gauges(
         if whole and not pod.ready and (newest is None or newest < question.oldest_second):
             continue
         second = _newest_second(question, [pod], store)
-        values.append(
-            (pod, Value(_millis_at(question, pod, second, store), second, _window_seconds(question)))
-        )
+        millis = _millis_over(question, pod, second, store, parameters.window_seconds, statistic)
+        values.append((pod, Value(millis, second, _window_seconds(question, parameters))))
     return values
 
 
@@ -99,6 +103,7 @@ def _newest_second(question: Question, pods: Sequence[EnginePod], store: SampleS
         [store.history(pod.uid) for pod in pods],
         question.oldest_second,
         _has_rate if rated else _has_sample,
+        newest_second=question.newest_second,
     )
     if second is None:
         base = f", each with a sample {RATE_WINDOW_SECONDS} s before it" if rated else ""
@@ -115,6 +120,30 @@ def _has_sample(history: History, second: int) -> bool:
 
 def _has_rate(history: History, second: int) -> bool:
     return history.rate_base(second) is not None
+
+
+def _millis_over(
+    question: Question,
+    pod: EnginePod,
+    second: int,
+    store: SampleStore,
+    window_seconds: int,
+    statistic: Statistic,
+) -> int:
+    """The pod's value over the window that ends on `second`, as far back as the pod runs."""
+    values = [_millis_at(question, pod, second, store)]
+    history = store.history(pod.uid)
+    newest = history.at(second)
+    for past in range(second - 1, second - window_seconds, -1):
+        if newest is not None and past <= newest.started_at_seconds:
+            break
+        if history.at(past) is None:
+            raise NotFresh(
+                f"metric {question.metric.name} is not known over {window_seconds} s: pod {pod.name} has no "
+                f"sample of {second - past} s before its newest"
+            )
+        values.append(_millis_at(question, pod, past, store))
+    return statistic.over_time(values)
 
 
 def _millis_at(question: Question, pod: EnginePod, second: int, store: SampleStore) -> int:
@@ -144,22 +173,29 @@ def _shed_rate(selector: Selector, pod: EnginePod, sample: PodSample, base: PodS
     return bounded_millis(total * 1000 // RATE_WINDOW_SECONDS)
 
 
-def _fold(question: Question, values: list[tuple[int, EnginePod]], second: int, *, average: bool) -> Value:
+def _fold(
+    question: Question,
+    values: list[tuple[int, EnginePod]],
+    second: int,
+    statistic: Statistic,
+    window_seconds: int,
+) -> Value:
     engines = {pod.engine for _, pod in values}
     labels = {"engine": engines.pop()} if len(engines) == 1 else {}
-    window_seconds = _window_seconds(question)
-    total = bounded_millis(sum(millis for millis, _ in values))
-    if question.metric.aggregation is Aggregation.SUM:
-        if total is None:
-            raise NotFresh(f"metric {question.metric.name} is not known: the sum is too large to be served")
-        return Value(total, second, window_seconds, labels)
-    if average:
-        mean = -(-sum(millis for millis, _ in values) // len(values))
-        return Value(mean, second, window_seconds, {**labels, AGGREGATION_LABEL: "average"})
-    highest, pod = max(values, key=lambda found: (found[0], found[1].name))
-    labels |= {AGGREGATION_LABEL: "maximum", "engine": pod.engine, "pod": pod.name}
-    return Value(highest, second, window_seconds, labels)
+    millis = bounded_millis(statistic.of([millis for millis, _ in values]))
+    if millis is None:
+        raise NotFresh(
+            f"metric {question.metric.name} is not known: the {statistic} is too large to be served"
+        )
+    if statistic is not _DEFAULTS[question.metric.aggregation] or statistic is Statistic.MAXIMUM:
+        labels[AGGREGATION_LABEL] = statistic.value
+    if statistic is Statistic.MAXIMUM:
+        _, pod = max(values, key=lambda found: (found[0], found[1].name))
+        labels |= {"engine": pod.engine, "pod": pod.name}
+    return Value(millis, second, window_seconds, labels)
 
 
-def _window_seconds(question: Question) -> int:
-    return RATE_WINDOW_SECONDS if question.metric.name in _WINDOWED else 0
+def _window_seconds(question: Question, parameters: Parameters) -> int:
+    if question.metric.name in _WINDOWED:
+        return RATE_WINDOW_SECONDS
+    return parameters.window_seconds if parameters.window_seconds > 1 else 0

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .fleets import Engine, EnginePod
+from .folding import Statistic
 from .freshness import NotFresh
 from .ownership import Ownership, SourceKey, resolve_ownership
 from .quantities import millis_from_count
-from .questions import POD_KEYS, Question, Value, describe_ranges, not_fresh
+from .questions import POD_KEYS, Parameters, Question, Value, describe_ranges, not_fresh
 from .store import SampleStore
 
 _KAFKA_METRICS: Final = frozenset({"kafka_consumer_lag"})
@@ -42,13 +43,52 @@ def partition_values(question: Question, engine: Engine, store: SampleStore) -> 
     return values
 
 
-def engine_lag(question: Question, engine: Engine, store: SampleStore) -> Value | None:
-    """The sum over all partitions of `engine`; None if the selector leaves none."""
+def windowed_partition_values(
+    question: Question, parameters: Parameters, engine: Engine, store: SampleStore
+) -> list[Value]:
+    """One value per partition, each over the window that the parameters ask for.
+
+    Every second of it has to be known whole, whoever owned the partitions then.
+    """
+    newest = partition_values(question, engine, store)
+    if parameters.window_seconds == 1 or not newest:
+        return newest
+    second = newest[0].sampled_at_seconds
+    points = {_partition_of(value): [value.millis] for value in newest}
+    for past in range(second - 1, second - parameters.window_seconds, -1):
+        for value in partition_values(question.at(past), engine, store):
+            if _partition_of(value) in points:
+                points[_partition_of(value)].append(value.millis)
+    statistic = parameters.statistic or Statistic.AVERAGE
+    return [
+        Value(
+            statistic.over_time(points[_partition_of(value)]),
+            second,
+            parameters.window_seconds,
+            value.labels,
+        )
+        for value in newest
+    ]
+
+
+def _partition_of(value: Value) -> tuple[str, str, str]:
+    labels = value.labels
+    return labels["source"], labels.get("topic", ""), labels["partition"]
+
+
+def source_lags(
+    question: Question, engine: Engine, store: SampleStore
+) -> tuple[int, dict[SourceKey, int | None]]:
+    """A second, and the lag in events of each source on it; None for one that is not known whole."""
     ownership = _resolve(question, engine, store)
-    _refuse_gaps(question, ownership)
-    _refuse_silent_pod(question, ownership, store)
-    sums = _sums(question, ownership)
-    return _value(question, ownership, sums, ownership.pods) if sums is not None else None
+    lags: dict[SourceKey, int | None] = {}
+    for owned in ownership.owned:
+        before = lags.setdefault(owned.source, 0)
+        if before is not None:
+            lags[owned.source] = None if owned.lag_events is None else before + owned.lag_events
+    for source in (*(source for source, _ in ownership.missing), *ownership.unknown_totals):
+        lags[source] = None
+    return ownership.second, lags
 
 
 def pod_lags(

@@ -12,11 +12,31 @@ from typing import Final
 from eventengine_contract.metric_names import Aggregation, Metric
 
 from .fleets import Engine, EnginePod
+from .folding import Statistic
 from .freshness import describe_age, oldest_servable_second
 from .label_selectors import Operator, Selector, SelectorError
 from .store import SampleStore
 
 AGGREGATION_LABEL: Final = "aggregation"
+WINDOW_LABEL: Final = "window_seconds"
+HORIZON_LABEL: Final = "horizon_seconds"
+WINDOW_SECONDS_MAX: Final = 15
+"""The autoscaler asks every fifteen seconds: with such a window it misses no second."""
+
+HORIZON_SECONDS: Final = 60
+HORIZON_SECONDS_MAX: Final = 600
+_DIGITS_MAX: Final = 9
+_RATE: Final = "shed_events_per_second"
+"""A rate covers a window of its own."""
+
+_VALUES: Final = frozenset({Aggregation.MAXIMUM, Aggregation.SUM, Aggregation.PER_PARTITION})
+_PARAMETERS: Final[dict[str, frozenset[Aggregation]]] = {
+    AGGREGATION_LABEL: _VALUES,
+    WINDOW_LABEL: _VALUES,
+    HORIZON_LABEL: frozenset({Aggregation.PER_SOURCE}),
+}
+"""Labels that say how to answer rather than which items, and for which metrics."""
+
 POD_KEYS: Final = frozenset({"engine", "pod"})
 _PODS_NAMED_MAX: Final = 3
 _RANGES_MAX: Final = 16
@@ -33,6 +53,15 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
+class Parameters:
+    """How to answer: a statistic over pods or partitions, seconds that it covers, and how far ahead to look."""
+
+    statistic: Statistic | None
+    window_seconds: int
+    horizon_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """What is asked: a metric, a selector over its labels, and when.
 
@@ -44,10 +73,18 @@ class Question:
     selector: Selector
     now_seconds: float
     newest_second: int | None = None
+    exactly: bool = False
+    """Whether `newest_second` is the only one that will do, however old: a part of a window, not an answer."""
+
+    def at(self, second: int) -> Question:
+        """The same about one second only."""
+        return replace(self, newest_second=second, exactly=True)
 
     @property
     def oldest_second(self) -> int:
         """The earliest second that may be served."""
+        if self.exactly and self.newest_second is not None:
+            return self.newest_second
         return oldest_servable_second(self.now_seconds, self.metric.age_seconds_max)
 
     def could_concern(self, engine: Engine) -> bool:
@@ -55,25 +92,46 @@ class Question:
         return self.selector.only({"engine"}).matches({"engine": engine.name})
 
 
-def take_aggregation(question: Question) -> tuple[bool, Question]:
-    """Whether the mean is asked for, and the question without that condition.
+def take_parameters(question: Question) -> tuple[Parameters, Question]:
+    """What the selector asks for besides selecting, and the question without that.
 
     Raises:
-        SelectorError: the label is used with anything but `=maximum` or `=average`, or on another metric.
+        SelectorError: a parameter has a value that it can't have, or the metric doesn't take it.
     """
     metric, selector = question.metric, question.selector
-    if not selector.mentions(AGGREGATION_LABEL):
-        return False, question
-    if metric.aggregation is not Aggregation.MAXIMUM:
-        raise SelectorError(
-            f"metric {metric.name} has no label {AGGREGATION_LABEL}: it is no ratio or percentile"
-        )
-    wishes = selector.only({AGGREGATION_LABEL}).requirements
-    values = wishes[0].values
-    if len(wishes) > 1 or wishes[0].operator is not Operator.IN or values not in {("average",), ("maximum",)}:
-        raise SelectorError(f"the label {AGGREGATION_LABEL} selects one of: average, maximum")
-    narrowed = replace(question, selector=selector.without({AGGREGATION_LABEL}))
-    return values == ("average",), narrowed
+    chosen = {key: _equal_to(selector, key) for key in _PARAMETERS if selector.mentions(key)}
+    for key in chosen:
+        if metric.aggregation not in _PARAMETERS[key] or (key == WINDOW_LABEL and metric.name == _RATE):
+            raise SelectorError(f"metric {metric.name} does not take the label {key}")
+    statistic = None
+    if AGGREGATION_LABEL in chosen:
+        try:
+            statistic = Statistic(chosen[AGGREGATION_LABEL])
+        except ValueError as error:
+            raise SelectorError(
+                f"the label {AGGREGATION_LABEL} selects one of: {', '.join(Statistic)}"
+            ) from error
+    parameters = Parameters(
+        statistic,
+        _whole_number(chosen, WINDOW_LABEL, 1, 1, WINDOW_SECONDS_MAX),
+        _whole_number(chosen, HORIZON_LABEL, HORIZON_SECONDS, 1, HORIZON_SECONDS_MAX),
+    )
+    return parameters, replace(question, selector=selector.without(_PARAMETERS))
+
+
+def _equal_to(selector: Selector, key: str) -> str:
+    """The one value that the selector wants of a parameter."""
+    wishes = selector.only({key}).requirements
+    if len(wishes) > 1 or wishes[0].operator is not Operator.IN or len(wishes[0].values) != 1:
+        raise SelectorError(f"the label {key} is a parameter: write {key}=value, once")
+    return wishes[0].values[0]
+
+
+def _whole_number(chosen: dict[str, str], key: str, default: int, low: int, high: int) -> int:
+    text = chosen.get(key, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX and low <= int(text) <= high):
+        raise SelectorError(f"the label {key} selects a whole number from {low} to {high}")
+    return int(text)
 
 
 def not_fresh(question: Question, pods: list[EnginePod], store: SampleStore) -> str:

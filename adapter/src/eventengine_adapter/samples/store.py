@@ -1,4 +1,4 @@
-"""The last samples of every pod, and why the newest is not newer.
+"""The last samples of every pod, why the newest is not newer, and the lags' trends.
 
 Bounded twice: `SECONDS_KEPT` samples a pod, and only pods that the fleet still
 has (`retain`). The store is written by the sampling loop and read by requests,
@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from .pod_samples import PodSample
+from .trends import LagTrends
 
 RATE_WINDOW_SECONDS: Final = 10
-SECONDS_KEPT: Final = 24
-"""Enough for a rate over ten seconds that ends ten seconds ago, with a little to spare."""
+SECONDS_KEPT: Final = 28
+"""Enough for a window of fifteen seconds that ends ten seconds ago, with a little to spare."""
 
 
 class History:
@@ -68,6 +69,7 @@ class SampleStore:
 
     def __init__(self) -> None:
         self._histories: dict[str, History] = {}
+        self.trends: Final = LagTrends()
 
     def history(self, pod_uid: str) -> History:
         """What is known of a pod; an empty history where nothing is."""

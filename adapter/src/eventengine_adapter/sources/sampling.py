@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from eventengine_contract.snapshots import SAMPLES_KEPT
 
 from eventengine_adapter.samples.fleets import EnginePod, Fleet
+from eventengine_adapter.samples.forecasts import observe
 from eventengine_adapter.samples.freshness import CLOCK_AHEAD_SECONDS_MAX
 from eventengine_adapter.samples.pod_samples import PodSample
 from eventengine_adapter.samples.store import SampleStore
@@ -99,8 +100,10 @@ class Sampling:
         if second < self._last_second - CLOCK_AHEAD_SECONDS_MAX:
             _log.warning("the clock went back by %d s: all samples are forgotten", self._last_second - second)
             self._store.retain(())
+            self._store.trends.clear()
         self._last_second = second
         self._store.retain(uids)
+        observe(fleet, self._store, second)
         self._failing = {uid: reason for uid, reason in self._failing.items() if uid in uids}
         for uid in [uid for uid in self._reading if uid not in uids]:
             self._reading.pop(uid).cancel()
@@ -116,10 +119,8 @@ class Sampling:
         started = self._clock()
         outcome = Outcome.SAMPLED
         try:
-            first_contact = self._store.history(pod.uid).newest_second is None
-            samples = [await self._read_second(pod, second)]
-            if first_contact:
-                samples += await self._read_past(pod, second)
+            newest = await self._read_second(pod, second)
+            samples = [newest, *await self._read_missed(pod, newest)]
             self._store.record(pod.uid, samples)
             self._note(pod, None)
         except ReadError as error:
@@ -146,10 +147,20 @@ class Sampling:
                 raise
         return await self._read(pod, None)
 
-    async def _read_past(self, pod: EnginePod, second: int) -> list[PodSample]:
-        """What the pod still keeps of the seconds before: a new adapter then answers like an old one."""
+    async def _read_missed(self, pod: EnginePod, newest: PodSample) -> list[PodSample]:
+        """What the pod still keeps of the seconds before that is not known here.
+
+        At first contact that is everything: a new adapter then answers like an
+        old one. Later it is what a failed read left out.
+        """
+        history = self._store.history(pod.uid)
+        oldest = max(newest.sampled_at_seconds - SAMPLES_KEPT, newest.started_at_seconds)
+        if history.oldest_second is not None:
+            oldest = max(oldest, history.oldest_second)
         samples = []
-        for past in range(second - 1, second - SAMPLES_KEPT, -1):
+        for past in range(newest.sampled_at_seconds - 1, oldest, -1):
+            if history.at(past) is not None:
+                continue
             try:
                 samples.append(await self._read(pod, past))
             except ReadError:
