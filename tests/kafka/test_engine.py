@@ -168,7 +168,9 @@ def test_malformed_events_become_dead_letters_with_reason_and_offset(stage: Hunt
     for letter in read_topic(stage.broker.bootstrap_servers, stage.dead_letter_topic):
         assert letter.headers["source.topic"].decode() == stage.events_topic
         origin = (int(letter.headers["source.partition"]), int(letter.headers["source.offset"]))
-        assert events.pop(origin)[:1024] == letter.value
+        payload = events.pop(origin)
+        assert payload[:1024] == letter.value
+        assert 0 <= int(letter.headers["payload.position"]) <= len(payload)
         assert len(letter.value) <= 1024
     answered = stage.outputs()
     assert events.keys() == answered.keys()

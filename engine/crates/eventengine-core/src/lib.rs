@@ -10,7 +10,6 @@ pub mod core;
 pub mod cut;
 pub mod executor;
 pub mod histogram;
-pub mod json;
 pub mod parse;
 pub mod pool;
 pub mod program;

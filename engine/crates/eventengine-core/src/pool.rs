@@ -19,6 +19,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::parse::{PADDING, Payload};
+
 /// No chunk: the end of a list.
 const NONE: u32 = u32::MAX;
 
@@ -99,7 +101,7 @@ impl Pool {
         assert!(chunk_bytes > 0 && allocators > 0 && chunks >= allocators && chunks < NONE);
         let chunks_per_home = chunks / allocators;
         let chunks = chunks_per_home * allocators;
-        let layout = Layout::from_size_align(chunk_bytes * chunks as usize, 4096)
+        let layout = Layout::from_size_align((chunk_bytes + PADDING) * chunks as usize, 4096)
             .expect("a pool of at most 4 GiB has a valid layout");
         // SAFETY: the layout's size is not zero (asserted above).
         let raw = unsafe { alloc_zeroed(layout) };
@@ -173,6 +175,20 @@ impl Pool {
         unsafe { std::slice::from_raw_parts_mut(self.start(chunk.index), self.chunk_bytes) }
     }
 
+    /// The first bytes of a chunk as a payload. Every chunk has room for the sentinels behind its last byte; what
+    /// lay behind the payload before is lost.
+    ///
+    /// # Panics
+    /// If the payload is longer than a chunk.
+    pub fn payload<'a>(&'a self, chunk: &'a mut Chunk, length: usize) -> Payload<'a> {
+        assert!(length <= self.chunk_bytes);
+        // SAFETY: a `Chunk` is unique, and borrowed mutably for as long as the slice lives; the slab has so many bytes
+        // per chunk.
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut(self.start(chunk.index), self.chunk_bytes + PADDING) };
+        Payload::seal(bytes, length).expect("there is room behind a chunk's last byte")
+    }
+
     /// Gives up the right to a chunk so that it can travel through a ring.
     pub fn send(&self, chunk: Chunk) -> RawChunk {
         self.states[chunk.index as usize].store(chunk.generation | IN_TRANSIT, Ordering::Release);
@@ -191,7 +207,7 @@ impl Pool {
 
     fn start(&self, index: u32) -> *mut u8 {
         // SAFETY: the index is below `chunks`, so the offset stays inside the slab.
-        unsafe { self.bytes.as_ptr().add(index as usize * self.chunk_bytes) }
+        unsafe { self.bytes.as_ptr().add(index as usize * (self.chunk_bytes + PADDING)) }
     }
 
     /// Returns a chain of `count` chunks, linked from `first` to `last`, to their home.

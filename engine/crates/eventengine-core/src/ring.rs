@@ -92,7 +92,8 @@ pub struct Descriptor {
     pub ingested_at_nanoseconds: u64,
     /// Ticket of a barrier, generation of a reset, or the connection that a direct event came by.
     pub ticket: u64,
-    /// Record key of an output.
+    /// Record key of an output. A dead letter has none and keeps the position of its fault here instead: see
+    /// [`Descriptor::refusal_position`].
     pub routing: Routing,
     /// Bytes that the payload had before it was cut.
     pub original_length: u32,
@@ -121,6 +122,17 @@ impl Descriptor {
             original_length: 0,
             number: 0,
         }
+    }
+
+    /// What a dead letter carries in the place of a routing: where in its payload the fault is.
+    pub fn refused_at(position: u32) -> Routing {
+        Routing { district: position, team: 0 }
+    }
+
+    /// Byte position of a dead letter's fault.
+    pub fn refusal_position(&self) -> u32 {
+        debug_assert_eq!(self.kind, Kind::DeadLetter);
+        self.routing.district
     }
 }
 

@@ -15,7 +15,7 @@ use eventengine_core::arena::{self, Arena};
 use eventengine_core::core::{Core, PARTITIONS, Parts as CoreParts};
 use eventengine_core::cut::{CutReader, exchange};
 use eventengine_core::executor::Pinned;
-use eventengine_core::json::Limits;
+use eventengine_core::parse::Limits;
 use eventengine_core::pool::{Allocator, Pool};
 use eventengine_core::program::treasure_hunt::{HuntSchema, Settings, TreasureHunt};
 use eventengine_core::ring::{Consumer, LANE_EVENTS, LANE_SLOTS, LANES, Producer, RING_SLOTS, lanes, ring};

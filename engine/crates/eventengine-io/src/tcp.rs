@@ -11,7 +11,8 @@
 //! number        0 for the hello's reply; events count from 1 on each connection, modulo 2^32
 //! verdict       0 accepted
 //!               1 + n refused, n the number of the reason: invalid_json, too_deep, too_large, invalid_utf8,
-//!                 missing_field, unknown_kind, out_of_range, arena_exhausted, tenant_exhausted, wrong_length
+//!                 missing_field, unknown_kind, out_of_range, arena_exhausted, tenant_exhausted, wrong_length,
+//!                 truncated, duplicate_key, wrong_type
 //!               253 shed: room is short, and the event's priority is one that may be refused
 //!               254 wrong token; the connection is closed
 //! ```

@@ -9,7 +9,7 @@ use eventengine_core::changelog::{VALUE_BYTES_MAX, encode_key, encode_value};
 use eventengine_core::core::{Core, PARTITIONS, Parts, Step};
 use eventengine_core::cut::exchange;
 use eventengine_core::executor::Pinned;
-use eventengine_core::json::Limits;
+use eventengine_core::parse::Limits;
 use eventengine_core::pool::{Allocator, Pool, RawChunk, Releaser};
 use eventengine_core::program::treasure_hunt::{HuntSchema, KIND_TEAM, Settings, TreasureHunt};
 use eventengine_core::ring::{Descriptor, Kind, LANE_CONTROL, LANE_EVENTS, Producer, lanes, ring};

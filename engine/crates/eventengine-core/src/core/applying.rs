@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Core, DIRECT_BASE, DIRECT_PARTITIONS, OVERTAKING_MAX, Step};
 use crate::executor::{EventOf, Executor};
-use crate::parse::Reason;
+use crate::parse::{Reason, Refusal};
 use crate::pool::Chunk;
 use crate::program::{Origin, Output, Program};
 use crate::ring::{Descriptor, Kind, LANE_EVENTS, LANES};
@@ -70,12 +70,15 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         }
         let Ok(mut chunk) = self.pool.claim(descriptor.chunk) else {
             // An event without its chunk can't be applied; its position must not pass over it silently.
-            self.refuse(descriptor, None, Reason::InvalidJson);
+            self.refuse(descriptor, None, Refusal::new(Reason::InvalidJson, 0));
             return Step::Event { ingested_at_nanoseconds: descriptor.ingested_at_nanoseconds };
         };
         let applied = match descriptor.kind {
             Kind::Event => self.apply(&descriptor, &mut chunk),
-            _ => Err(Reason::from_number(descriptor.reason).unwrap_or(Reason::InvalidJson)),
+            _ => {
+                let reason = Reason::from_number(descriptor.reason).unwrap_or(Reason::InvalidJson);
+                Err(Refusal::new(reason, descriptor.length as usize))
+            }
         };
         match applied {
             Ok(output) => {
@@ -83,8 +86,8 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
                 self.move_to(output.partition, output.offset + 1);
                 self.emit(Descriptor { chunk: self.pool.send(chunk), ..output });
             }
-            Err(reason) => {
-                self.refuse(descriptor, Some(chunk), reason);
+            Err(refusal) => {
+                self.refuse(descriptor, Some(chunk), refusal);
                 if !direct {
                     self.move_to(descriptor.partition, descriptor.offset + 1);
                 }
@@ -94,8 +97,8 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     }
 
     /// Runs the program and leaves the output in the event's chunk.
-    fn apply(&mut self, descriptor: &Descriptor, chunk: &mut Chunk) -> Result<Descriptor, Reason> {
-        let payload = &self.pool.bytes(chunk)[..descriptor.length as usize];
+    fn apply(&mut self, descriptor: &Descriptor, chunk: &mut Chunk) -> Result<Descriptor, Refusal> {
+        let payload = self.pool.payload(chunk, descriptor.length as usize);
         let event = self.executor.read(descriptor, payload)?;
         let routing = self.program.routing(&event);
         let origin = if descriptor.partition >= DIRECT_BASE {
@@ -107,7 +110,9 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         };
         self.arena.act_for(descriptor.source);
         let mut output = Output::new(&mut self.scratch);
-        self.program.apply(&event, origin, &mut self.arena, &mut output)?;
+        self.program
+            .apply(&event, origin, &mut self.arena, &mut output)
+            .map_err(|reason| Refusal::new(reason, 0))?;
         let length = output.len();
         self.pool.bytes_mut(chunk)[..length].copy_from_slice(&self.scratch[..length]);
         Ok(Descriptor {
@@ -120,15 +125,16 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         })
     }
 
-    fn refuse(&mut self, descriptor: Descriptor, chunk: Option<Chunk>, reason: Reason) {
-        self.stats.refused[reason as usize].add(1);
+    fn refuse(&mut self, descriptor: Descriptor, chunk: Option<Chunk>, refusal: Refusal) {
+        self.stats.refused[refusal.reason as usize].add(1);
         let original_length = match descriptor.kind {
             Kind::Refused => descriptor.original_length,
             _ => descriptor.length,
         };
         self.emit(Descriptor {
             kind: Kind::DeadLetter,
-            reason: reason as u8,
+            reason: refusal.reason as u8,
+            routing: Descriptor::refused_at(refusal.position),
             chunk: chunk.map_or(crate::pool::RawChunk::NONE, |chunk| self.pool.send(chunk)),
             length: if descriptor.chunk.is_none() { 0 } else { descriptor.length },
             original_length,

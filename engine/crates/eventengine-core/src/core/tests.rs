@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cut::{CutReader, exchange};
 use crate::executor::Pinned;
-use crate::parse::Limits;
+use crate::parse::{Limits, PADDING, Payload};
 use crate::pool::Allocator;
 use crate::program::Origin;
 use crate::program::Output;
@@ -309,8 +309,10 @@ fn expected(source: &BTreeMap<u32, Vec<Vec<u8>>>) -> BTreeSet<(u32, i64, Vec<u8>
             let mut bytes = [0; 1024];
             let mut output = Output::new(&mut bytes);
             let origin = Origin { partition: *partition, offset: offset as i64 };
+            let mut scratch = vec![0; payload.len() + PADDING];
             let applied = schema
-                .read(payload)
+                .read(Payload::copy(payload, &mut scratch).unwrap())
+                .map_err(|refusal| refusal.reason)
                 .and_then(|event| TreasureHunt.apply(&event, origin, &mut arena, &mut output));
             let bytes = match applied {
                 Ok(_) => {

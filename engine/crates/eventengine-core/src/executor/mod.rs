@@ -5,7 +5,7 @@
 //! they were pushed: order per (source, partition, producer) is the lanes', in every
 //! executor.
 
-use crate::parse::Reason;
+use crate::parse::{Payload, Refusal};
 use crate::program::Schema;
 use crate::ring::Descriptor;
 
@@ -24,8 +24,8 @@ pub trait Executor: Send {
     fn read<'payload>(
         &mut self,
         descriptor: &Descriptor,
-        payload: &'payload [u8],
-    ) -> Result<EventOf<'payload, Self>, Reason>;
+        payload: Payload<'payload>,
+    ) -> Result<EventOf<'payload, Self>, Refusal>;
 }
 
 /// Everything on the core's own thread: an event is parsed and applied while it is in the cache.
@@ -42,8 +42,8 @@ impl<S: Schema> Executor for Pinned<S> {
     fn read<'payload>(
         &mut self,
         _descriptor: &Descriptor,
-        payload: &'payload [u8],
-    ) -> Result<S::Event<'payload>, Reason> {
+        payload: Payload<'payload>,
+    ) -> Result<S::Event<'payload>, Refusal> {
         self.0.read(payload)
     }
 }

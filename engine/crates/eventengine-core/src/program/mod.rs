@@ -12,7 +12,7 @@
 pub mod treasure_hunt;
 
 use crate::arena::{Arena, Exhausted};
-use crate::parse::Reason;
+use crate::parse::{Payload, Reason, Refusal};
 
 /// Where an event comes from: the version of what it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub trait Schema: Clone + Send {
     /// An event that was read and checked, possibly borrowed from its payload.
     type Event<'payload>: Copy;
 
-    /// Reads and checks a payload.
-    fn read<'payload>(&mut self, payload: &'payload [u8]) -> Result<Self::Event<'payload>, Reason>;
+    /// Reads and checks a payload; a refusal says where in it.
+    fn read<'payload>(&mut self, payload: Payload<'payload>) -> Result<Self::Event<'payload>, Refusal>;
 }
 
 /// A deterministic state machine over events of one type.

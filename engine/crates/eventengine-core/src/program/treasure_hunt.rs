@@ -14,10 +14,7 @@
 
 use super::{Origin, Output, Program, Routing, Schema};
 use crate::arena::{Arena, Key, PAYLOAD_BYTES, SlotId};
-use crate::parse::{
-    FieldPlan, Limits, ParseError, Prediction, RawNumber, RawString, Reason, Scanner, parse_object,
-    take_number, take_string, take_u32, take_u64,
-};
+use crate::parse::{self, Field, Limits, Parser, Payload, Presence, Reason, Refusal, Type, View};
 
 /// Kind of a slot that holds a team's progress in one district.
 pub const KIND_TEAM: u32 = 1;
@@ -69,107 +66,46 @@ impl EventKind {
     }
 }
 
-/// One event, borrowed from its payload.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Event<'a> {
-    kind: Option<RawString<'a>>,
-    /// Who sent it.
-    pub producer: Option<u32>,
-    /// Number of the event at its producer.
-    pub sequence: Option<u64>,
-    /// When it was to be sent.
-    pub sent_at_ns: Option<u64>,
-    /// Who did it.
-    pub player: Option<u32>,
-    /// For which team.
-    pub team: Option<u32>,
-    /// In which district.
-    pub district: Option<u32>,
-    /// Which puzzle of the district.
-    pub puzzle: Option<u32>,
-    /// Which clue of the puzzle.
-    pub clue: Option<u32>,
-    /// Where.
-    pub x: Option<RawNumber<'a>>,
-    /// Where.
-    pub y: Option<RawNumber<'a>>,
-    /// Free text.
-    pub note: Option<RawString<'a>>,
+/// Kinds, in the order in which the schema lists them.
+const KINDS: [EventKind; 3] = [EventKind::ClueDiscovered, EventKind::TeamSolved, EventKind::DistrictOpened];
+
+/// Fields by their position in the schema. What a program doesn't need is checked all the same.
+mod field {
+    pub const KIND: usize = 0;
+    pub const PRODUCER: usize = 1;
+    pub const SEQUENCE: usize = 2;
+    pub const TEAM: usize = 5;
+    pub const DISTRICT: usize = 6;
+    pub const PUZZLE: usize = 7;
+    pub const CLUE: usize = 8;
 }
 
-impl<'a> FieldPlan<'a> for Event<'a> {
-    const NAMES: &'static [&'static [u8]] = &[
-        b"kind",
-        b"producer",
-        b"sequence",
-        b"sent_at_ns",
-        b"player",
-        b"team",
-        b"district",
-        b"puzzle",
-        b"clue",
-        b"x",
-        b"y",
-        b"note",
-    ];
-    const QUOTED: &'static [&'static [u8]] = &[
-        b"\"kind\":",
-        b"\"producer\":",
-        b"\"sequence\":",
-        b"\"sent_at_ns\":",
-        b"\"player\":",
-        b"\"team\":",
-        b"\"district\":",
-        b"\"puzzle\":",
-        b"\"clue\":",
-        b"\"x\":",
-        b"\"y\":",
-        b"\"note\":",
-    ];
-
-    fn take(&mut self, field: usize, scanner: &mut Scanner<'a>) -> Result<(), ParseError> {
-        match field {
-            0 => self.kind = Some(take_string(scanner)?),
-            1 => self.producer = Some(take_u32(scanner)?),
-            2 => self.sequence = Some(take_u64(scanner)?),
-            3 => self.sent_at_ns = Some(take_u64(scanner)?),
-            4 => self.player = Some(take_u32(scanner)?),
-            5 => self.team = Some(take_u32(scanner)?),
-            6 => self.district = Some(take_u32(scanner)?),
-            7 => self.puzzle = Some(take_u32(scanner)?),
-            8 => self.clue = Some(take_u32(scanner)?),
-            9 => self.x = Some(take_number(scanner)?),
-            10 => self.y = Some(take_number(scanner)?),
-            _ => self.note = Some(take_string(scanner)?),
-        }
-        Ok(())
-    }
-}
-
-impl<'a> Event<'a> {
-    /// Parses a payload. Which fields an event needs is checked when it is applied.
-    pub fn parse(
-        payload: &'a [u8],
-        limits: Limits,
-        prediction: &mut Prediction,
-    ) -> Result<Event<'a>, ParseError> {
-        let mut event = Event::default();
-        parse_object(payload, limits, prediction, &mut event)?;
-        Ok(event)
-    }
-
-    /// What happened, if the kind is a known one.
-    pub fn kind(&self) -> Result<EventKind, Reason> {
-        let kind = self.kind.ok_or(Reason::MissingField)?;
-        [EventKind::ClueDiscovered, EventKind::TeamSolved, EventKind::DistrictOpened]
-            .into_iter()
-            .find(|known| kind.is(known.as_str().as_bytes()))
-            .ok_or(Reason::UnknownKind)
+/// What an event of a hunt of this size may hold.
+fn fields(settings: &Settings) -> parse::Schema {
+    let kinds = KINDS.iter().map(|kind| kind.as_str().to_owned()).collect();
+    let below = |count: u32| Type::Unsigned { maximum: u64::from(count.saturating_sub(1)) };
+    let required = |name, kind| Field::new(name, kind, Presence::Required);
+    let optional = |name, kind| Field::new(name, kind, Presence::Optional);
+    parse::Schema {
+        fields: vec![
+            required("kind", Type::Enum(kinds)),
+            required("producer", Type::U32),
+            required("sequence", Type::U64),
+            optional("sent_at_ns", Type::U64),
+            optional("player", Type::U32),
+            required("team", Type::U32),
+            required("district", below(settings.districts)),
+            optional("puzzle", below(settings.puzzles_per_district)),
+            optional("clue", below(settings.clues_per_puzzle)),
+            optional("x", Type::F64),
+            optional("y", Type::F64),
+            optional("note", Type::String),
+        ],
     }
 }
 
 /// An event whose fields are all there and in range.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Move {
     kind: EventKind,
     producer: u32,
@@ -181,29 +117,21 @@ pub struct Move {
 }
 
 impl Move {
-    fn check(event: &Event<'_>, settings: &Settings) -> Result<Move, Reason> {
-        let kind = event.kind()?;
-        let required = |field: Option<u32>| field.ok_or(Reason::MissingField);
-        let producer = required(event.producer)?;
-        let sequence = event.sequence.ok_or(Reason::MissingField)?;
-        let team = required(event.team)?;
-        let district = required(event.district)?;
-        let puzzle = match kind {
-            EventKind::DistrictOpened => event.puzzle.unwrap_or(0),
-            _ => required(event.puzzle)?,
-        };
-        let clue = match kind {
-            EventKind::ClueDiscovered => required(event.clue)?,
-            _ => event.clue.unwrap_or(0),
-        };
-        let fits = district < settings.districts
-            && puzzle < settings.puzzles_per_district
-            && clue < settings.clues_per_puzzle;
-        if fits {
-            Ok(Move { kind, producer, sequence, team, district, puzzle, clue })
-        } else {
-            Err(Reason::OutOfRange)
-        }
+    /// Takes what the schema read. Which of the optional fields an event needs is a matter of its kind.
+    fn check(event: &View<'_>) -> Option<Move> {
+        // The schema bounds all of these to 32 bits.
+        let number = |field| event.unsigned(field).map(|value| value as u32);
+        let kind = KINDS[event.choice(field::KIND)?];
+        let (puzzle, clue) = (number(field::PUZZLE), number(field::CLUE));
+        Some(Move {
+            kind,
+            producer: number(field::PRODUCER)?,
+            sequence: event.unsigned(field::SEQUENCE)?,
+            team: number(field::TEAM)?,
+            district: number(field::DISTRICT)?,
+            puzzle: if kind == EventKind::DistrictOpened { puzzle.unwrap_or(0) } else { puzzle? },
+            clue: if kind == EventKind::ClueDiscovered { clue? } else { clue.unwrap_or(0) },
+        })
     }
 }
 
@@ -378,28 +306,28 @@ impl DistrictState {
 /// The schema of JSON events.
 #[derive(Debug, Clone)]
 pub struct HuntSchema {
-    settings: Settings,
-    limits: Limits,
-    prediction: Prediction,
+    parser: Parser,
 }
 
 impl HuntSchema {
     /// The events of a hunt of the given size.
     ///
     /// # Panics
-    /// If the size is beyond what a slot holds: the configuration was checked before.
+    /// If the size is nothing, or beyond what a slot holds: the configuration was checked before.
     pub fn new(settings: Settings, limits: Limits) -> HuntSchema {
-        assert!(settings.puzzles_per_district <= PUZZLES_MAX && settings.clues_per_puzzle <= CLUES_MAX);
-        HuntSchema { settings, limits, prediction: Prediction::default() }
+        assert!((1..=PUZZLES_MAX).contains(&settings.puzzles_per_district));
+        assert!((1..=CLUES_MAX).contains(&settings.clues_per_puzzle) && settings.districts > 0);
+        let parser = Parser::new(&fields(&settings), limits).expect("the hunt's schema is well formed");
+        HuntSchema { parser }
     }
 }
 
 impl Schema for HuntSchema {
     type Event<'payload> = Move;
 
-    fn read(&mut self, payload: &[u8]) -> Result<Move, Reason> {
-        let event = Event::parse(payload, self.limits, &mut self.prediction).map_err(|error| error.reason)?;
-        Move::check(&event, &self.settings)
+    fn read(&mut self, payload: Payload<'_>) -> Result<Move, Refusal> {
+        let event = self.parser.parse(payload)?;
+        Move::check(&event).ok_or(Refusal::new(Reason::MissingField, payload.len()))
     }
 }
 
@@ -514,6 +442,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::parse::PADDING;
 
     const LIMITS: Limits = Limits { bytes: 65_536, depth: 32, array_length: 1024, string_bytes: 16_384 };
     const SETTINGS: Settings = Settings { districts: 12, puzzles_per_district: 40, clues_per_puzzle: 5 };
@@ -534,7 +463,9 @@ mod tests {
             let mut output = Output::new(&mut bytes);
             let origin = Origin { partition: 0, offset: self.offset };
             let payload = event.to_string();
-            let read = self.schema.read(payload.as_bytes())?;
+            let mut scratch = vec![0; payload.len() + PADDING];
+            let payload = Payload::copy(payload.as_bytes(), &mut scratch).unwrap();
+            let read = self.schema.read(payload).map_err(|refusal| refusal.reason)?;
             TreasureHunt.apply(&read, origin, &mut self.arena, &mut output)?;
             self.offset += 1;
             let length = output.len();
@@ -688,7 +619,9 @@ mod tests {
             let mut bytes = [0; 1024];
             let mut output = Output::new(&mut bytes);
             let origin = Origin { partition: 0, offset: i64::MAX };
-            let read = schema.read(event.to_string().as_bytes()).unwrap();
+            let mut scratch = [0; 512];
+            let payload = Payload::copy(event.to_string().as_bytes(), &mut scratch).unwrap();
+            let read = schema.read(payload).unwrap();
             TreasureHunt.apply(&read, origin, &mut arena, &mut output).unwrap();
             longest = longest.max(output.len());
         }

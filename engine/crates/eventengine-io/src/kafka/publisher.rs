@@ -305,16 +305,18 @@ impl Publisher {
         });
         let (partition, offset) = (descriptor.partition.to_string(), descriptor.offset.to_string());
         let original = descriptor.original_length.to_string();
+        let position = descriptor.refusal_position().to_string();
         let headers = [
             (c"reason", reason.as_bytes()),
             (c"source.topic", topic.as_bytes()),
             (c"payload.bytes", original.as_bytes()),
+            (c"payload.position", position.as_bytes()),
             (c"source.partition", partition.as_bytes()),
             (c"source.offset", offset.as_bytes()),
         ];
         // A direct event that is refused has no place in any partition.
         let direct = descriptor.partition >= DIRECT_BASE;
-        let headers = if direct { &headers[..3] } else { &headers[..] };
+        let headers = if direct { &headers[..4] } else { &headers[..] };
         let kept = &payload[..payload.len().min(config.dead_letter.max_payload_bytes)];
         self.retry_while_full(|| {
             connection.producer.produce_with_headers(&connection.dead_letter, -1, headers, kept)

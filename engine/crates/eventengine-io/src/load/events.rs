@@ -429,7 +429,7 @@ mod tests {
     #[test]
     fn the_engine_refuses_malformed_events_for_the_reason_they_claim() {
         use eventengine_core::arena::Arena;
-        use eventengine_core::parse::Limits;
+        use eventengine_core::parse::{Limits, PADDING, Payload};
         use eventengine_core::program::treasure_hunt::{HuntSchema, Settings, TreasureHunt};
         use eventengine_core::program::{Origin, Output, Program, Schema};
 
@@ -441,7 +441,9 @@ mod tests {
         let mut buffer = [0; 1024];
         for offset in 0..500 {
             let (written, payload, _) = write(&mut events, Subject::Anywhere);
-            let outcome = schema.read(&payload).and_then(|event| {
+            let mut scratch = vec![0; payload.len() + PADDING];
+            let read = schema.read(Payload::copy(&payload, &mut scratch).unwrap());
+            let outcome = read.map_err(|refusal| refusal.reason).and_then(|event| {
                 let origin = Origin { partition: 0, offset };
                 TreasureHunt.apply(&event, origin, &mut arena, &mut Output::new(&mut buffer))
             });

@@ -2,10 +2,13 @@
 //!
 //! Owns the grammar and the payload limits. What it accepts is exactly the JSON of
 //! RFC 8259, numbers that fit a double, and escapes that are whole Unicode characters;
-//! that holds for values that are skipped, too. The caller has checked that the bytes
-//! are UTF-8 before (see [`check_utf8`]): a scanner never looks at it again.
+//! that holds for values that are skipped, too. It says of each fault where it is, and
+//! tells a payload that ends too early from one that goes on wrongly. The caller has
+//! checked that the bytes are UTF-8 before (see [`check_utf8`]), or does so afterwards.
 
-use crate::parse::{ParseError, Reason};
+use super::refusal::{Reason, Refusal};
+use super::scan::specials;
+use super::string::{RawString, escape_length, is_escape_begun};
 
 /// Deepest nesting that any limit may allow.
 pub const DEPTH_MAX: u32 = 128;
@@ -26,15 +29,6 @@ pub struct Limits {
     pub string_bytes: usize,
 }
 
-/// A string as it stands in the payload, without its quotes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RawString<'a> {
-    /// The bytes between the quotes, escapes included.
-    pub bytes: &'a [u8],
-    /// Whether there are escapes among them.
-    pub escaped: bool,
-}
-
 /// A number as it stands in the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawNumber<'a> {
@@ -42,87 +36,6 @@ pub struct RawNumber<'a> {
     pub bytes: &'a [u8],
     /// Whether it has neither fraction nor exponent.
     pub integer: bool,
-}
-
-impl<'a> RawString<'a> {
-    /// Whether the string, unescaped, is `text`. Looks at escapes only where there are any.
-    pub fn is(&self, text: &[u8]) -> bool {
-        if !self.escaped {
-            return self.bytes == text;
-        }
-        let mut rest = text;
-        let mut characters = Characters { bytes: self.bytes };
-        let mut buffer = [0; 4];
-        while let Some(piece) = characters.next_piece(&mut buffer) {
-            match rest.strip_prefix(piece) {
-                Some(left) => rest = left,
-                None => return false,
-            }
-        }
-        rest.is_empty()
-    }
-
-    /// Writes the unescaped string into `scratch`; `None` if it doesn't fit. The scratch may be as short as the raw bytes.
-    pub fn unescape<'s>(&self, scratch: &'s mut [u8]) -> Option<&'s str> {
-        let mut length = 0;
-        let mut characters = Characters { bytes: self.bytes };
-        let mut buffer = [0; 4];
-        while let Some(piece) = characters.next_piece(&mut buffer) {
-            scratch.get_mut(length..length + piece.len())?.copy_from_slice(piece);
-            length += piece.len();
-        }
-        std::str::from_utf8(&scratch[..length]).ok()
-    }
-}
-
-/// Walks over a validated raw string, piece by piece.
-struct Characters<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Characters<'a> {
-    fn next_piece<'b>(&mut self, buffer: &'b mut [u8; 4]) -> Option<&'b [u8]>
-    where
-        'a: 'b,
-    {
-        let (&first, rest) = self.bytes.split_first()?;
-        if first != b'\\' {
-            let plain = self.bytes.iter().position(|byte| *byte == b'\\').unwrap_or(self.bytes.len());
-            let (piece, rest) = self.bytes.split_at(plain);
-            self.bytes = rest;
-            return Some(piece);
-        }
-        let (&escape, rest) = rest.split_first()?;
-        self.bytes = rest;
-        let character = match escape {
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                let mut code = u32::from(four_hex_digits(self.bytes)?);
-                self.bytes = &self.bytes[4..];
-                if (0xD800..0xDC00).contains(&code) {
-                    let low = u32::from(four_hex_digits(self.bytes.get(2..)?)?);
-                    self.bytes = &self.bytes[6..];
-                    code = 0x1_0000 + ((code - 0xD800) << 10) + (low.wrapping_sub(0xDC00) & 0x3FF);
-                }
-                char::from_u32(code)?
-            }
-            other => char::from(other),
-        };
-        Some(character.encode_utf8(buffer).as_bytes())
-    }
-}
-
-fn four_hex_digits(bytes: &[u8]) -> Option<u16> {
-    let mut value = 0_u16;
-    for byte in bytes.get(..4)? {
-        let digit = char::from(*byte).to_digit(16)?;
-        value = value << 4 | digit as u16;
-    }
-    Some(value)
 }
 
 impl RawNumber<'_> {
@@ -142,9 +55,15 @@ impl RawNumber<'_> {
         Some(value)
     }
 
-    /// The number as an unsigned 32-bit integer.
-    pub fn as_u32(&self) -> Option<u32> {
-        self.as_u64().and_then(|value| u32::try_from(value).ok())
+    /// The number as a signed integer: no fraction, no exponent, in range; a negative zero is none.
+    pub fn as_i64(&self) -> Option<i64> {
+        match self.bytes.strip_prefix(b"-") {
+            Some(bytes) => {
+                let magnitude = RawNumber { bytes, integer: self.integer }.as_u64()?;
+                if magnitude == 0 { None } else { 0_i64.checked_sub_unsigned(magnitude) }
+            }
+            None => self.as_u64().and_then(|value| i64::try_from(value).ok()),
+        }
     }
 
     /// The number as the nearest double.
@@ -154,10 +73,14 @@ impl RawNumber<'_> {
 }
 
 /// Refuses bytes that are not UTF-8, with the position of the first bad one.
-pub fn check_utf8(bytes: &[u8]) -> Result<(), ParseError> {
+///
+/// A character that is cut off by the payload's end is left to who reads on: the payload is truncated.
+pub(super) fn check_utf8(bytes: &[u8]) -> Result<(), Refusal> {
     match std::str::from_utf8(bytes) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(ParseError { reason: Reason::InvalidUtf8, position: error.valid_up_to() }),
+        Err(error) if error.error_len().is_some() => {
+            Err(Refusal::new(Reason::InvalidUtf8, error.valid_up_to()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -176,14 +99,29 @@ impl<'a> Scanner<'a> {
         Scanner { bytes, position: 0, depth: 0, limits }
     }
 
+    /// A cursor within a payload, at some depth.
+    pub(super) fn resume(bytes: &'a [u8], position: usize, depth: u32, limits: Limits) -> Scanner<'a> {
+        Scanner { bytes, position, depth, limits }
+    }
+
     /// Where the cursor stands.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// An error at the cursor.
-    pub fn error<T>(&self, reason: Reason) -> Result<T, ParseError> {
-        Err(ParseError { reason, position: self.position })
+    /// A refusal at the cursor.
+    pub fn refuse<T>(&self, reason: Reason) -> Result<T, Refusal> {
+        Err(Refusal::new(reason, self.position))
+    }
+
+    /// A refusal because what stands at the cursor is no JSON, or because nothing stands there.
+    pub fn malformed<T>(&self) -> Result<T, Refusal> {
+        if self.position >= self.bytes.len() { self.truncated() } else { self.refuse(Reason::InvalidJson) }
+    }
+
+    /// A refusal because the payload ends within what stands at the cursor.
+    fn truncated<T>(&self) -> Result<T, Refusal> {
+        Err(Refusal::new(Reason::Truncated, self.bytes.len()))
     }
 
     /// The next byte that is not white space, without taking it. Zero stands for the end.
@@ -198,9 +136,9 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes the given byte, after white space, or fails.
-    pub fn expect(&mut self, byte: u8) -> Result<(), ParseError> {
+    pub fn expect(&mut self, byte: u8) -> Result<(), Refusal> {
         if self.peek() != byte {
-            return self.error(Reason::InvalidJson);
+            return self.malformed();
         }
         self.position += 1;
         Ok(())
@@ -216,18 +154,18 @@ impl<'a> Scanner<'a> {
     }
 
     /// Fails unless nothing but white space is left.
-    pub fn expect_end(&mut self) -> Result<(), ParseError> {
+    pub fn expect_end(&mut self) -> Result<(), Refusal> {
         if self.peek() != 0 || self.position < self.bytes.len() {
-            return self.error(Reason::InvalidJson);
+            return self.malformed();
         }
         Ok(())
     }
 
     /// Enters an object or array.
-    pub fn descend(&mut self) -> Result<(), ParseError> {
+    pub fn descend(&mut self) -> Result<(), Refusal> {
         self.depth += 1;
         if self.depth > self.limits.depth.min(DEPTH_MAX) {
-            return self.error(Reason::TooDeep);
+            return self.refuse(Reason::TooDeep);
         }
         Ok(())
     }
@@ -238,14 +176,14 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a string, after white space.
-    pub fn string(&mut self) -> Result<RawString<'a>, ParseError> {
+    pub fn string(&mut self) -> Result<RawString<'a>, Refusal> {
         self.expect(b'"')?;
         let start = self.position;
         let mut escaped = false;
         loop {
             self.position += plain_prefix(&self.bytes[self.position..]);
             if self.position - start > self.limits.string_bytes {
-                return self.error(Reason::TooLarge);
+                return self.refuse(Reason::TooLarge);
             }
             match self.bytes.get(self.position) {
                 Some(b'"') => break,
@@ -253,7 +191,7 @@ impl<'a> Scanner<'a> {
                     escaped = true;
                     self.escape()?;
                 }
-                _ => return self.error(Reason::InvalidJson),
+                _ => return self.malformed(),
             }
         }
         let bytes = &self.bytes[start..self.position];
@@ -262,30 +200,15 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes one escape. A surrogate must have its other half right behind it.
-    fn escape(&mut self) -> Result<(), ParseError> {
-        match self.bytes.get(self.position + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.position += 2;
+    fn escape(&mut self) -> Result<(), Refusal> {
+        let rest = &self.bytes[self.position..];
+        match escape_length(rest) {
+            Some(length) => {
+                self.position += length;
                 Ok(())
             }
-            Some(b'u') => {
-                let rest = &self.bytes[self.position + 2..];
-                let Some(code) = four_hex_digits(rest) else { return self.error(Reason::InvalidJson) };
-                self.position += 6;
-                match code {
-                    0xD800..=0xDBFF => {
-                        let low = rest[4..].strip_prefix(b"\\u").and_then(four_hex_digits);
-                        if !matches!(low, Some(0xDC00..=0xDFFF)) {
-                            return self.error(Reason::InvalidJson);
-                        }
-                        self.position += 6;
-                        Ok(())
-                    }
-                    0xDC00..=0xDFFF => self.error(Reason::InvalidJson),
-                    _ => Ok(()),
-                }
-            }
-            _ => self.error(Reason::InvalidJson),
+            None if is_escape_begun(rest) => self.truncated(),
+            None => self.refuse(Reason::InvalidJson),
         }
     }
 
@@ -297,22 +220,24 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a number, after white space. One that no double can hold is out of range.
-    pub fn number(&mut self) -> Result<RawNumber<'a>, ParseError> {
+    pub fn number(&mut self) -> Result<RawNumber<'a>, Refusal> {
         self.peek();
         let start = self.position;
-        let negative = self.take_exactly(b"-");
+        self.take_exactly(b"-");
         let leading_zero = self.bytes.get(self.position) == Some(&b'0');
         let whole = self.digits();
-        if whole == 0 || (leading_zero && whole > 1) {
+        if leading_zero && whole > 1 {
             self.position = start;
-            return self.error(Reason::InvalidJson);
         }
-        let mut integer = !negative;
+        if whole == 0 || (leading_zero && whole > 1) {
+            return self.malformed();
+        }
+        let mut integer = true;
         let mut exponent = false;
         if self.take_exactly(b".") {
             integer = false;
             if self.digits() == 0 {
-                return self.error(Reason::InvalidJson);
+                return self.malformed();
             }
         }
         if let Some(b'e' | b'E') = self.bytes.get(self.position) {
@@ -323,19 +248,19 @@ impl<'a> Scanner<'a> {
                 self.position += 1;
             }
             if self.digits() == 0 {
-                return self.error(Reason::InvalidJson);
+                return self.malformed();
             }
         }
         let number = RawNumber { bytes: &self.bytes[start..self.position], integer };
         if (exponent || whole > PLAIN_DIGITS_MAX) && number.as_f64().is_none() {
             self.position = start;
-            return self.error(Reason::OutOfRange);
+            return self.refuse(Reason::OutOfRange);
         }
         Ok(number)
     }
 
     /// Takes a scalar that nobody wants, or opens a container. Says which container it opened.
-    fn skip_scalar_or_open(&mut self) -> Result<Option<u8>, ParseError> {
+    fn skip_scalar_or_open(&mut self) -> Result<Option<u8>, Refusal> {
         match self.peek() {
             b'"' => self.string().map(|_| None),
             b'-' | b'0'..=b'9' => self.number().map(|_| None),
@@ -344,15 +269,27 @@ impl<'a> Scanner<'a> {
                 self.position += 1;
                 Ok(Some(open))
             }
-            b't' if self.take_exactly(b"true") => Ok(None),
-            b'f' if self.take_exactly(b"false") => Ok(None),
-            b'n' if self.take_exactly(b"null") => Ok(None),
-            _ => self.error(Reason::InvalidJson),
+            _ => self.literal().map(|_| None),
         }
     }
 
+    /// Takes `true`, `false` or `null`.
+    pub fn literal(&mut self) -> Result<Option<bool>, Refusal> {
+        let rest = &self.bytes[self.position..];
+        for (text, value) in [(&b"true"[..], Some(true)), (b"false", Some(false)), (b"null", None)] {
+            if rest.starts_with(text) {
+                self.position += text.len();
+                return Ok(value);
+            }
+            if !rest.is_empty() && text.starts_with(rest) {
+                return self.truncated();
+            }
+        }
+        self.malformed()
+    }
+
     /// Takes any value and checks all of it.
-    pub fn skip_value(&mut self) -> Result<(), ParseError> {
+    pub fn skip_value(&mut self) -> Result<(), Refusal> {
         let Some(open) = self.skip_scalar_or_open()? else { return Ok(()) };
         // One bit a level says whether it is an object; the number of values is kept for arrays.
         let mut objects: u128 = u128::from(open == b'{');
@@ -375,7 +312,7 @@ impl<'a> Scanner<'a> {
             }
             if *length > 0 {
                 if next != b',' {
-                    return self.error(Reason::InvalidJson);
+                    return self.malformed();
                 }
                 self.position += 1;
             }
@@ -384,7 +321,7 @@ impl<'a> Scanner<'a> {
                 self.string()?;
                 self.expect(b':')?;
             } else if *length > self.limits.array_length {
-                return self.error(Reason::TooLarge);
+                return self.refuse(Reason::TooLarge);
             }
             if let Some(open) = self.skip_scalar_or_open()? {
                 objects = objects << 1 | u128::from(open == b'{');
@@ -395,20 +332,10 @@ impl<'a> Scanner<'a> {
 
 /// Bytes up to the first quote, backslash or control character, eight at a time.
 fn plain_prefix(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
     let mut done = 0;
     let mut words = bytes.chunks_exact(8);
     for word in &mut words {
-        let word = u64::from_le_bytes(word.try_into().expect("a chunk of eight"));
-        let quote = word ^ (ONES * 0x22);
-        let backslash = word ^ (ONES * 0x5C);
-        // A byte is special if it is below 0x20, or zero after one of the exclusive ors. A borrow can only
-        // raise a false alarm above a true one, so the lowest alarm is always right.
-        let special = (quote.wrapping_sub(ONES) & !quote)
-            | (backslash.wrapping_sub(ONES) & !backslash)
-            | (word.wrapping_sub(ONES * 0x20) & !word);
-        let special = special & HIGHS;
+        let special = specials(u64::from_le_bytes(word.try_into().expect("a chunk of eight")));
         if special != 0 {
             return done + special.trailing_zeros() as usize / 8;
         }

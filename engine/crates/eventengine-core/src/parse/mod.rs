@@ -1,0 +1,102 @@
+//! From bytes to an event: a schema compiled to a flat plan, read in one pass without a copy.
+//!
+//! Owns JSON: its grammar, the payload limits, the reasons for which an event is refused.
+//! A [`Parser`] allocates when it is made and never again. Two walks read the same
+//! language: [`fast`] follows what producers usually write and may give up anywhere;
+//! [`careful`] then decides, with reason and position. Nothing of a refused payload is
+//! ever seen by who called.
+//!
+//! Order: limits, then grammar, are checked before a value is stored; the first fault
+//! from the left counts, but bytes that are not UTF-8 count before all others.
+
+mod careful;
+mod fast;
+mod names;
+mod number;
+mod payload;
+mod plan;
+mod record;
+mod refusal;
+mod scan;
+mod scanner;
+mod schema;
+mod string;
+
+#[cfg(test)]
+mod tests;
+
+pub use fast::Instructions;
+pub use payload::{PADDING, Payload};
+pub use record::View;
+pub use refusal::{Reason, Refusal};
+pub use scanner::{DEPTH_MAX, Limits};
+pub use schema::{FIELDS_MAX, Field, NAME_BYTES_MAX, Presence, Schema, SchemaError, Type};
+pub use string::RawString;
+
+use plan::Plan;
+use record::Record;
+
+/// Reads payloads by a schema; remembers in which order the keys came.
+#[derive(Debug, Clone)]
+pub struct Parser {
+    plan: Plan,
+    limits: Limits,
+    record: Record,
+    followers: Box<[u8]>,
+    instructions: Instructions,
+}
+
+impl Parser {
+    /// A parser for a schema, with the best instructions that the machine has.
+    ///
+    /// # Errors
+    /// If the schema is beyond what a plan may hold; the error names the field.
+    pub fn new(schema: &Schema, limits: Limits) -> Result<Parser, SchemaError> {
+        Parser::with_instructions(schema, limits, Instructions::detect())
+    }
+
+    /// A parser that uses the given instructions.
+    ///
+    /// # Panics
+    /// If the machine doesn't have them.
+    pub fn with_instructions(
+        schema: &Schema,
+        limits: Limits,
+        instructions: Instructions,
+    ) -> Result<Parser, SchemaError> {
+        assert!(instructions.are_there(), "the machine has no {instructions:?}");
+        let plan = Plan::compile(schema)?;
+        let mut followers: Box<[u8]> = (0..plan.entries.len()).map(|entry| entry as u8).collect();
+        for shape in &plan.shapes {
+            // At first the schema's own order is expected.
+            let nothing = shape.first + shape.fields;
+            followers[nothing] = shape.first as u8;
+            for entry in shape.first..nothing {
+                followers[entry] = entry as u8 + 1;
+            }
+        }
+        Ok(Parser { record: Record::new(&plan), plan, limits, followers, instructions })
+    }
+
+    /// Reads a payload that is one object.
+    ///
+    /// # Errors
+    /// The first fault, with its byte position.
+    #[inline]
+    pub fn parse<'a>(&'a mut self, payload: Payload<'a>) -> Result<View<'a>, Refusal> {
+        let Parser { plan, limits, record, followers, instructions } = self;
+        if !fast::walk(*instructions, plan, *limits, payload, record, followers) {
+            careful::walk(plan, *limits, payload.bytes(), record)?;
+        }
+        Ok(View::root(plan, record, payload.bytes()))
+    }
+
+    /// Reads a payload as [`Parser::parse`] does, without the fast walk: the reference for tests.
+    ///
+    /// # Errors
+    /// As [`Parser::parse`].
+    pub fn parse_carefully<'a>(&'a mut self, bytes: &'a [u8]) -> Result<View<'a>, Refusal> {
+        careful::walk(&self.plan, self.limits, bytes, &mut self.record)?;
+        Ok(View::root(&self.plan, &self.record, bytes))
+    }
+}

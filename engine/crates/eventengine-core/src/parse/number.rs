@@ -1,0 +1,217 @@
+//! Numbers: digits eight at a time, and doubles that are exact without a table of long powers.
+//!
+//! Owns the fast forms. They read what nearly all numbers look like and give up on the
+//! rest (many digits, exponents, faults), which the careful walk then decides.
+
+/// Powers of ten that a double holds exactly, for the digits of up to two words.
+const POWERS: [f64; 17] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16];
+
+/// The same powers as integers.
+const INTEGER_POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// Integers up to here are exact as doubles.
+const EXACT_MAX: u64 = 1 << 53;
+
+const ZEROES: u64 = 0x3030_3030_3030_3030;
+
+/// How many of eight bytes, from the first on, are digits.
+#[inline(always)]
+fn leading_digits(word: u64) -> u32 {
+    let values = word ^ ZEROES;
+    // Above nine, or beyond ASCII. A carry spoils only bytes behind one that is no digit.
+    let others = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
+    others.trailing_zeros() / 8
+}
+
+/// The value of the first `count` digits, of one to eight.
+#[inline(always)]
+fn value_of(word: u64, count: u32) -> u64 {
+    let values = (word ^ ZEROES) << (64 - 8 * count);
+    let pairs = values.wrapping_mul(10).wrapping_add(values >> 8);
+    let low = (pairs & 0x0000_00FF_0000_00FF).wrapping_mul(0x000F_4240_0000_0064);
+    let high = ((pairs >> 16) & 0x0000_00FF_0000_00FF).wrapping_mul(0x0000_2710_0000_0001);
+    low.wrapping_add(high) >> 32
+}
+
+#[inline(always)]
+unsafe fn load(at: *const u8) -> u64 {
+    // SAFETY: the caller's promise: eight bytes can be loaded.
+    u64::from_le_bytes(unsafe { at.cast::<[u8; 8]>().read() })
+}
+
+/// Digits without a needless zero at their front: their value and what follows them.
+///
+/// # Safety
+/// A zero byte follows somewhere, and [`super::payload::PADDING`] bytes can be loaded from it.
+#[inline(always)]
+pub(super) unsafe fn digits(at: *const u8) -> Option<(u64, *const u8)> {
+    // SAFETY: a word is loaded at the start, and behind a word only if that was all digits, none of them zero bytes.
+    unsafe {
+        let word = load(at);
+        let count = leading_digits(word);
+        if count == 0 || (word as u8 == b'0' && count > 1) {
+            return None;
+        }
+        if count < 8 {
+            return Some((value_of(word, count), at.add(count as usize)));
+        }
+        more_digits(value_of(word, 8), at.add(8))
+    }
+}
+
+/// The digits behind the first eight.
+#[inline(always)]
+unsafe fn more_digits(first: u64, at: *const u8) -> Option<(u64, *const u8)> {
+    // SAFETY: as in `digits`.
+    unsafe {
+        let word = load(at);
+        let count = leading_digits(word);
+        if count == 0 {
+            return Some((first, at));
+        }
+        let value = first * INTEGER_POWERS[count as usize] + value_of(word, count);
+        if count < 8 {
+            return Some((value, at.add(count as usize)));
+        }
+        let at = at.add(8);
+        let word = load(at);
+        let count = leading_digits(word);
+        match count {
+            0 => Some((value, at)),
+            1..=4 => {
+                let value = value.checked_mul(INTEGER_POWERS[count as usize])?;
+                Some((value.checked_add(value_of(word, count))?, at.add(count as usize)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A number whose digits, taken together, a double holds exactly, without exponent.
+///
+/// # Safety
+/// As for [`digits`].
+#[inline(always)]
+pub(super) unsafe fn double(at: *const u8) -> Option<(f64, *const u8)> {
+    // SAFETY: the sign and the point are no zero bytes; the rest as in `digits`.
+    unsafe {
+        let negative = *at == b'-';
+        let at = at.add(usize::from(negative));
+        let (whole, end) = digits(at)?;
+        let (magnitude, end) = if *end == b'.' {
+            let word = load(end.add(1));
+            let count = leading_digits(word);
+            if count == 0 {
+                return None;
+            }
+            let (fraction, count, end) = if count < 8 {
+                (value_of(word, count), count, end.add(1 + count as usize))
+            } else {
+                long_fraction(value_of(word, 8), end.add(9))?
+            };
+            let scale = if count <= 8 {
+                INTEGER_POWERS[count as usize]
+            } else {
+                INTEGER_POWERS[8] * INTEGER_POWERS[count as usize - 8]
+            };
+            let all = whole.checked_mul(scale)?.checked_add(fraction)?;
+            if all > EXACT_MAX {
+                return None;
+            }
+            // Both are exact, so their quotient is rounded once.
+            (all as f64 / POWERS[count as usize], end)
+        } else {
+            if whole > EXACT_MAX {
+                return None;
+            }
+            (whole as f64, end)
+        };
+        if *end | 0x20 == b'e' {
+            return None;
+        }
+        Some((if negative { -magnitude } else { magnitude }, end))
+    }
+}
+
+/// The digits of a fraction behind its first eight: value, count and what follows.
+#[inline(always)]
+unsafe fn long_fraction(first: u64, at: *const u8) -> Option<(u64, u32, *const u8)> {
+    // SAFETY: as in `digits`.
+    unsafe {
+        let word = load(at);
+        let count = leading_digits(word);
+        if count == 0 {
+            return Some((first, 8, at));
+        }
+        if count == 8 {
+            return None;
+        }
+        let value = first * INTEGER_POWERS[count as usize] + value_of(word, count);
+        Some((value, 8 + count, at.add(count as usize)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::parse::payload::PADDING;
+
+    fn padded(text: &str) -> Vec<u8> {
+        [text.as_bytes(), &[0; PADDING]].concat()
+    }
+
+    fn read_digits(text: &str) -> Option<(u64, usize)> {
+        let bytes = padded(text);
+        // SAFETY: the padding is there.
+        unsafe {
+            digits(bytes.as_ptr()).map(|(value, end)| (value, end.offset_from_unsigned(bytes.as_ptr())))
+        }
+    }
+
+    fn read_double(text: &str) -> Option<(f64, usize)> {
+        let bytes = padded(text);
+        // SAFETY: the padding is there.
+        unsafe {
+            double(bytes.as_ptr()).map(|(value, end)| (value, end.offset_from_unsigned(bytes.as_ptr())))
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_integer_of_64_bits_is_read(value in prop_oneof![any::<u64>(), any::<u32>().prop_map(u64::from), 0..300_u64],
+            behind in "[,}. \\]e]?") {
+            let text = value.to_string();
+            prop_assert_eq!(read_digits(&format!("{text}{behind}")), Some((value, text.len())));
+        }
+
+        #[test]
+        fn a_double_is_the_nearest_one_or_left_to_the_careful_walk(text in "-?(0|[1-9][0-9]{0,18})(\\.[0-9]{1,18})?") {
+            if let Some((value, length)) = read_double(&format!("{text},")) {
+                prop_assert_eq!(length, text.len());
+                prop_assert_eq!(value.to_bits(), text.parse::<f64>().unwrap().to_bits());
+            }
+        }
+
+        #[test]
+        fn usual_doubles_are_not_left_to_the_careful_walk(text in "-?(0|[1-9][0-9]{0,6})(\\.[0-9]{1,7})?") {
+            prop_assert!(read_double(&text).is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_number_is_left_to_the_careful_walk() {
+        for text in
+            ["", "-", "01", "00", "x", "1.", ".5", "1e3", "1E3", "1.5e3", "-01.5", "99999999999999999999999"]
+        {
+            assert_eq!(read_double(text), None, "{text}");
+        }
+        assert_eq!(read_digits("18446744073709551616"), None);
+        assert_eq!(read_digits("184467440737095516150"), None);
+        assert_eq!(read_digits("0"), Some((0, 1)));
+    }
+}

@@ -1,0 +1,71 @@
+//! A payload with sentinels behind it, so that a parser may load whole words without asking where it ends.
+//!
+//! Owns the promise that [`PADDING`] zero bytes follow the payload. Zero ends every token
+//! of JSON: a scan stops there by itself, and stands then at the payload's length or, if
+//! the zero was the payload's own, before it.
+
+/// Zero bytes that follow a payload: no token's load reaches further than this behind its first zero.
+pub const PADDING: usize = 64;
+
+/// The bytes of one event, followed by [`PADDING`] zero bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Payload<'a> {
+    padded: &'a [u8],
+}
+
+impl<'a> Payload<'a> {
+    /// Puts the sentinels into the buffer that the payload lies at the start of; the buffer's bytes behind the
+    /// payload are lost. `None` if there is no room for them.
+    pub fn seal(buffer: &'a mut [u8], length: usize) -> Option<Payload<'a>> {
+        let padded = buffer.get_mut(..length.checked_add(PADDING)?)?;
+        padded[length..].fill(0);
+        Some(Payload { padded })
+    }
+
+    /// Copies a payload into a scratch buffer and seals it there. `None` if it doesn't fit.
+    pub fn copy(bytes: &[u8], scratch: &'a mut [u8]) -> Option<Payload<'a>> {
+        scratch.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Payload::seal(scratch, bytes.len())
+    }
+
+    /// The payload itself.
+    pub fn bytes(&self) -> &'a [u8] {
+        &self.padded[..self.padded.len() - PADDING]
+    }
+
+    /// Bytes of the payload.
+    pub fn len(&self) -> usize {
+        self.padded.len() - PADDING
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first byte; [`PADDING`] zero bytes follow the last.
+    pub(super) fn start(&self) -> *const u8 {
+        self.padded.as_ptr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lay_behind_a_payload_is_gone() {
+        let mut buffer = [b'x'; 100];
+        let payload = Payload::seal(&mut buffer, 30).unwrap();
+        assert_eq!((payload.bytes(), payload.len()), (&[b'x'; 30][..], 30));
+        assert_eq!(&buffer[30..94], [0; PADDING]);
+        assert_eq!(&buffer[94..], [b'x'; 6]);
+    }
+
+    #[test]
+    fn a_buffer_without_room_for_the_sentinels_is_no_payload() {
+        assert!(Payload::seal(&mut [0; 100], 37).is_none());
+        assert!(Payload::copy(b"{}", &mut [0; 64]).is_none());
+        assert!(Payload::copy(b"{}", &mut [0; 66]).is_some());
+    }
+}
