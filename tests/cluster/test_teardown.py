@@ -31,12 +31,12 @@ OTHER_CLUSTER_WAIT_SECONDS = 900.0
 FIXED_PLACES = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/run/containerd", "/run/netns")
 
 OWNER_PROGRAM = """
-import os, signal, sys
-from eventengine_harness.cli import leave_in_order
+import sys
 from eventengine_harness.clusters import Cluster
+from eventengine_harness.interrupts import end_in_order
 from eventengine_harness.nodes import SHELL_IMAGE
 
-signal.signal(signal.SIGTERM, leave_in_order)
+end_in_order()
 cluster = Cluster(wait_seconds=900)
 with cluster:
     container = {"name": "main", "image": SHELL_IMAGE}

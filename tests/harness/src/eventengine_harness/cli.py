@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from eventengine_harness import brokers, builds, clusters, control_planes, images, nodes
 from eventengine_harness.brokers import LoopbackKafka
 from eventengine_harness.clusters import Cluster
 from eventengine_harness.control_planes import LoopbackControlPlane
 from eventengine_harness.exceptions import HarnessError
+from eventengine_harness.interrupts import end_in_order
 from eventengine_harness.ledgers import Instance, instances, sweep_abandoned
 from eventengine_harness.running import say
 
@@ -41,7 +40,7 @@ BUILDS: dict[str, Callable[[], object]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    signal.signal(signal.SIGTERM, leave_in_order)
+    end_in_order()
     options = _parser().parse_args(arguments)
     try:
         options.act(options)
@@ -52,11 +51,6 @@ def main(arguments: list[str] | None = None) -> int:
         say("interrupted; everything started so far was removed")
         return 130
     return 0
-
-
-def leave_in_order(number: int, _frame: FrameType | None) -> None:
-    """Signal handler: end by an exception, so that every `with` on the way out runs."""
-    sys.exit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:

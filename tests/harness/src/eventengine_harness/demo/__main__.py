@@ -10,6 +10,7 @@ import sys
 import time
 
 from eventengine_harness.exceptions import DeadlineError, HarnessError
+from eventengine_harness.interrupts import end_in_order
 
 from .stages import StageError, current_stage, local_stage
 from .story import Story
@@ -34,6 +35,7 @@ def main() -> int:
         help="make a cluster on this machine, or use that of the kubeconfig (default local)",
     )
     options = parser.parse_args()
+    end_in_order()
     started = time.monotonic()
     try:
         with local_stage(say) if options.cluster == "local" else current_stage() as stage:
