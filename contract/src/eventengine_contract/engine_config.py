@@ -56,10 +56,31 @@ def _check_properties(properties: dict[str, str]) -> dict[str, str]:
     return properties
 
 
-class Program(Model):
-    """What is computed. `treasure-hunt` is built in: players, puzzles and districts, standings per district."""
+class Graph(Model):
+    """For the program `graph`: edges with weights of one byte, and shortest paths over them."""
 
-    name: Literal["treasure-hunt"] = Field("treasure-hunt", description="The built-in program to run.")
+    vertices: int = Field(65_536, ge=2, le=4_194_304, description="Vertices are numbered below this.")
+    path_vertices_max: int = Field(
+        4096,
+        ge=1,
+        le=4_194_304,
+        description="Vertices that one search looks at, at most; a path beyond is answered as unknown.",
+    )
+
+
+class Program(Model):
+    """What is computed.
+
+    `treasure-hunt`: players, puzzles and districts, standings per district, from JSON. `graph`: edges that change and
+    shortest paths over them, from binary packets of 12 bytes; each partition has a graph of its own.
+    """
+
+    name: Literal["treasure-hunt", "graph"] = Field(
+        "treasure-hunt", description="The built-in program to run."
+    )
+    graph: Graph = Field(
+        default_factory=lambda: Graph.model_validate({}), description="For the program graph."
+    )
     districts: int = Field(12, ge=1, le=65_536, description="Districts of the hunt.")
     puzzles_per_district: int = Field(40, ge=1, le=64, description="Puzzles in each district.")
     clues_per_puzzle: int = Field(5, ge=1, le=8, description="Clues that each puzzle hides.")

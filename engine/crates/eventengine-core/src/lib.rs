@@ -9,6 +9,7 @@ pub mod changelog;
 pub mod core;
 pub mod cut;
 pub mod executor;
+pub mod graph;
 pub mod histogram;
 pub mod parse;
 pub mod pool;

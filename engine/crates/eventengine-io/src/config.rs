@@ -42,10 +42,10 @@ pub struct Config {
     pub drain_timeout_milliseconds: u64,
 }
 
-/// The built-in program's settings.
+/// The built-in programs' settings.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Program {
-    /// `treasure-hunt`.
+    /// `treasure-hunt` or `graph`.
     pub name: String,
     /// Districts of the hunt.
     pub districts: u32,
@@ -55,6 +55,17 @@ pub struct Program {
     pub clues_per_puzzle: u32,
     /// Declared cost of one event; zero for none.
     pub service_time_nanoseconds: u64,
+    /// Size of the graph.
+    pub graph: Option<Graph>,
+}
+
+/// The graph's settings.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Graph {
+    /// Vertices are numbered below this.
+    pub vertices: u32,
+    /// Vertices whose edges one search looks at, at most.
+    pub path_vertices_max: u32,
 }
 
 /// One source.
@@ -189,10 +200,16 @@ pub struct Arena {
     pub slot_size_bytes: usize,
     /// Whether all slots' memory is touched at start.
     pub preallocate: bool,
-    /// Share of holes above which slots are moved together.
+    /// Share of holes above which slots are moved together; never where left out.
+    #[serde(default = "always_below")]
     pub fragmentation_threshold: f64,
     /// What each source may hold; others share what is left.
+    #[serde(default)]
     pub tenants: Vec<Tenant>,
+}
+
+fn always_below() -> f64 {
+    1.0
 }
 
 /// What one source's events may hold of the arena.
@@ -324,8 +341,10 @@ impl Config {
 impl Config {
     fn check_program(&self) -> Result<(), Error> {
         let program = &self.program;
-        if program.name != "treasure-hunt" {
-            return Err(refused("program.name", "the built-in program is treasure-hunt"));
+        match (program.name.as_str(), &program.graph) {
+            ("treasure-hunt", _) | ("graph", Some(_)) => {}
+            ("graph", None) => return Err(refused("program.graph", "the graph needs its size")),
+            _ => return Err(refused("program.name", "the built-in programs are treasure-hunt and graph")),
         }
         if program.puzzles_per_district > PUZZLES_MAX {
             return Err(refused("program.puzzlesPerDistrict", format!("at most {PUZZLES_MAX} fit a slot")));

@@ -5,19 +5,14 @@
 //! then sampling.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use eventengine_core::arena::{self, Arena};
-use eventengine_core::core::{Core, PARTITIONS, Parts as CoreParts};
+use eventengine_core::core::{PARTITIONS, Parts as CoreParts};
 use eventengine_core::cut::{CutReader, exchange};
-use eventengine_core::executor::Pinned;
-use eventengine_core::parse::Limits;
 use eventengine_core::pool::{Allocator, Pool};
-use eventengine_core::program::treasure_hunt::{HuntSchema, Settings, TreasureHunt};
 use eventengine_core::ring::{Consumer, LANE_EVENTS, LANE_SLOTS, LANES, Producer, RING_SLOTS, lanes, ring};
 use eventengine_core::stats::CoreStats;
 
@@ -26,16 +21,17 @@ use crate::config::{Config, Identity};
 use crate::direct::{Bell, Replies};
 use crate::kafka::publisher::{self, Member, Publisher};
 use crate::kafka::source;
+use crate::machine::{self, Machine};
 use crate::shared::{RingReport, Shared, lock};
 use crate::snapshot::{Kept, LatencyPart, Sampler};
-use crate::{Error, clock, core_thread, log, metrics, snapshot, tcp};
+use crate::{Error, clock, log, metrics, snapshot, tcp};
 
 /// After-images that one cut has room for; the core waits for a commit when they are used up.
 pub(crate) const CUT_RECORDS: usize = 8192;
 
 /// What is made at construction and moves into the threads at the start.
 struct Prepared {
-    core: Core<Pinned<HuntSchema>, TreasureHunt>,
+    machine: Machine,
     publish: Consumer,
     cut: CutReader,
     kafka: Option<(Allocator, [Producer; LANES])>,
@@ -128,10 +124,8 @@ impl Engine {
         if has_kafka {
             shared.rings[0].bound = source::credit(&shared) as usize;
         }
-        let core = Core::new(
-            Pinned(schema(&shared.config)),
-            TreasureHunt,
-            arena(&shared.config)?,
+        let machine = machine::make(
+            &shared.config,
             CoreParts {
                 pool,
                 inputs,
@@ -141,7 +135,7 @@ impl Engine {
                 cut_requested: Arc::clone(&shared.cut_requested),
                 stats,
             },
-        );
+        )?;
         let shared = Arc::new(shared);
         shared.health.not_ready("engine", "it has not been started");
         let observer = Observer {
@@ -150,7 +144,7 @@ impl Engine {
             latency: Arc::default(),
             placement: Arc::new(placement),
         };
-        let prepared = Some(Prepared { core, publish, cut, kafka, direct, replies });
+        let prepared = Some(Prepared { machine, publish, cut, kafka, direct, replies });
         Ok(Engine { shared, observer, prepared, threads: Threads::default() })
     }
 
@@ -188,7 +182,7 @@ impl Engine {
         })?);
         let shared = Arc::clone(&self.shared);
         self.threads.pipeline.push(spawn("ee-core", move || {
-            core_thread::run(&shared, prepared.core, &placement);
+            (prepared.machine)(&shared, &placement);
         })?);
         let parts = publisher::Parts {
             shared: Arc::clone(&self.shared),
@@ -266,46 +260,6 @@ impl Observer {
     pub fn readiness_json(&self) -> String {
         serde_json::to_string(&self.sampler.readiness()).unwrap_or_else(|_| "{}".to_owned())
     }
-}
-
-pub(crate) fn schema(config: &Config) -> HuntSchema {
-    let settings = Settings {
-        districts: config.program.districts,
-        puzzles_per_district: config.program.puzzles_per_district,
-        clues_per_puzzle: config.program.clues_per_puzzle,
-    };
-    let payload = &config.payload;
-    let limits = Limits {
-        bytes: payload.max_bytes,
-        depth: payload.max_depth,
-        array_length: payload.max_array_length,
-        string_bytes: payload.max_string_bytes,
-    };
-    HuntSchema::new(settings, limits)
-}
-
-pub(crate) fn arena(config: &Config) -> Result<Arena, Error> {
-    // A seed of this process alone: senders can't aim at one place of the index.
-    let seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    let settings = arena::Settings {
-        capacity: config.arena.capacity,
-        partitions: PARTITIONS as u32,
-        seed,
-        tenants: &config.quotas(),
-        fragmentation_threshold: config.arena.fragmentation_threshold,
-        ..arena::Settings::default()
-    };
-    let mut arena = Arena::with_settings(&settings).map_err(|excess| Error::Configuration {
-        path: "arena.tenants".to_owned(),
-        message: format!(
-            "{} slots are reserved, but the arena has {}: raise arena.capacity or lower the reserves",
-            excess.reserved, excess.capacity
-        ),
-    })?;
-    if config.arena.preallocate {
-        arena.touch();
-    }
-    Ok(arena)
 }
 
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {

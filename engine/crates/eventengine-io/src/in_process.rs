@@ -11,11 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
-use eventengine_core::core::{Core, DIRECT_BASE, PARTITIONS, Parts};
+use eventengine_core::core::{DIRECT_BASE, PARTITIONS, Parts};
 use eventengine_core::cut::{CutReader, exchange};
-use eventengine_core::executor::Pinned;
 use eventengine_core::pool::{Allocator, Pool, Releaser};
-use eventengine_core::program::treasure_hunt::TreasureHunt;
 use eventengine_core::ring::{
     Consumer, Descriptor, Kind, LANE_EVENTS, LANES, PRIORITIES, Producer, RING_SLOTS, lanes, ring,
 };
@@ -23,9 +21,9 @@ use eventengine_core::stats::CoreStats;
 
 use crate::affinity::{self, Placement};
 use crate::config::{Config, Identity};
-use crate::engine::{CUT_RECORDS, arena, schema, spawn};
+use crate::engine::{CUT_RECORDS, spawn};
 use crate::shared::Shared;
-use crate::{Error, core_thread};
+use crate::{Error, machine};
 
 /// What became of one event.
 #[derive(Debug)]
@@ -70,10 +68,8 @@ impl InProcess {
         let (publish, outcomes) = ring(RING_SLOTS);
         let (cut_writer, cut) = exchange(PARTITIONS, CUT_RECORDS);
         let shared = Shared::new(config, identity, Arc::clone(&pool), Arc::clone(&stats), Vec::new());
-        let core = Core::new(
-            Pinned(schema(&shared.config)),
-            TreasureHunt,
-            arena(&shared.config)?,
+        let machine = machine::make(
+            &shared.config,
             Parts {
                 pool: Arc::clone(&pool),
                 inputs: vec![consumers],
@@ -83,7 +79,7 @@ impl InProcess {
                 cut_requested: Arc::clone(&shared.cut_requested),
                 stats,
             },
-        );
+        )?;
         let shared = Arc::new(shared);
         if placement.core.is_some_and(|cpu| !placement.others.contains(&cpu))
             && !affinity::bind(&placement.others)
@@ -94,7 +90,7 @@ impl InProcess {
         }
         let core = {
             let (shared, placement) = (Arc::clone(&shared), placement.clone());
-            spawn("ee-core", move || core_thread::run(&shared, core, &placement))?
+            spawn("ee-core", move || machine(&shared, &placement))?
         };
         Ok(InProcess {
             shared,
@@ -222,6 +218,7 @@ mod tests {
             "transactions":{{"commit_interval_milliseconds":100,"timeout_milliseconds":10000}},
             "buffer_pool":{{"chunk_bytes":1024,"chunks":{chunks}}},
             "payload":{{"max_bytes":1024,"max_depth":32,"max_array_length":1024,"max_string_bytes":1024}},
+            "shedding":{{"above":1.0,"priority_at_least":2}},
             "arena":{{"capacity":1024,"slot_size_bytes":256,"preallocate":false}},
             "drain_timeout_milliseconds":1000}}"#
         )

@@ -14,6 +14,7 @@ pub mod in_process;
 pub mod kafka;
 pub mod load;
 pub mod log;
+mod machine;
 mod metrics;
 mod shared;
 mod snapshot;

@@ -9,6 +9,7 @@
 //! the arena, outputs in the caller's buffer. It is deterministic: the same events in
 //! the same order give the same state and the same outputs, on any machine.
 
+pub mod graph;
 pub mod treasure_hunt;
 
 use crate::arena::{Arena, Exhausted};
@@ -101,6 +102,16 @@ impl<'a> Output<'a> {
     pub fn text(&mut self, text: &str) {
         let end = self.length + text.len();
         self.bytes[self.length..end].copy_from_slice(text.as_bytes());
+        self.length = end;
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Panics
+    /// As [`Output::text`].
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        let end = self.length + bytes.len();
+        self.bytes[self.length..end].copy_from_slice(bytes);
         self.length = end;
     }
 

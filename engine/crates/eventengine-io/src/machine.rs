@@ -1,0 +1,86 @@
+//! The state machine that a configuration asks for: schema, program, executor and arena, bound together.
+//!
+//! Owns the one place where that choice is made, before the core thread starts. From there on every
+//! combination is code of its own, and nothing is chosen on an event's way.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use eventengine_core::arena::{self, Arena};
+use eventengine_core::core::{Core, PARTITIONS, Parts};
+use eventengine_core::executor::{EventOf, Executor, Pinned};
+use eventengine_core::parse::Limits;
+use eventengine_core::program::treasure_hunt::{self, HuntSchema, TreasureHunt};
+use eventengine_core::program::{Program, graph};
+
+use crate::affinity::Placement;
+use crate::config::Config;
+use crate::shared::Shared;
+use crate::{Error, core_thread};
+
+/// Runs the machine on the calling thread until the pipeline is stopped.
+pub(crate) type Machine = Box<dyn FnOnce(&Arc<Shared>, &Placement) + Send>;
+
+/// Makes the machine; everything that it needs is allocated here.
+pub(crate) fn make(config: &Config, parts: Parts) -> Result<Machine, Error> {
+    match &config.program.graph {
+        Some(size) if config.program.name == "graph" => {
+            let settings =
+                graph::Settings { vertices: size.vertices, path_vertices_max: size.path_vertices_max };
+            let arena = make_arena(config, graph::UNDO_IMAGES)?;
+            let schema = graph::GraphSchema::new(settings);
+            Ok(bind(Core::new(Pinned(schema), graph::GraphProgram::new(settings), arena, parts)))
+        }
+        _ => Ok(bind(Core::new(Pinned(hunt_schema(config)), TreasureHunt, make_arena(config, 0)?, parts))),
+    }
+}
+
+fn bind<X, P>(core: Core<X, P>) -> Machine
+where
+    X: Executor + 'static,
+    P: for<'payload> Program<EventOf<'payload, X>> + 'static,
+{
+    Box::new(move |shared, placement| core_thread::run(shared, core, placement))
+}
+
+fn hunt_schema(config: &Config) -> HuntSchema {
+    let settings = treasure_hunt::Settings {
+        districts: config.program.districts,
+        puzzles_per_district: config.program.puzzles_per_district,
+        clues_per_puzzle: config.program.clues_per_puzzle,
+    };
+    let payload = &config.payload;
+    let limits = Limits {
+        bytes: payload.max_bytes,
+        depth: payload.max_depth,
+        array_length: payload.max_array_length,
+        string_bytes: payload.max_string_bytes,
+    };
+    HuntSchema::new(settings, limits)
+}
+
+/// An arena that can roll back what the last event changed, if that is at most so many slots.
+fn make_arena(config: &Config, undo_images: u32) -> Result<Arena, Error> {
+    // A seed of this process alone: senders can't aim at one place of the index.
+    let seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let settings = arena::Settings {
+        capacity: config.arena.capacity,
+        partitions: PARTITIONS as u32,
+        seed,
+        tenants: &config.quotas(),
+        undo_images,
+        checkpoints: 1,
+        fragmentation_threshold: config.arena.fragmentation_threshold,
+    };
+    let mut arena = Arena::with_settings(&settings).map_err(|excess| Error::Configuration {
+        path: "arena.tenants".to_owned(),
+        message: format!(
+            "{} slots are reserved, but the arena has {}: raise arena.capacity or lower the reserves",
+            excess.reserved, excess.capacity
+        ),
+    })?;
+    if config.arena.preallocate {
+        arena.touch();
+    }
+    Ok(arena)
+}
