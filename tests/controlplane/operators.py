@@ -22,6 +22,8 @@ from eventengine_harness.waiting import wait_for
 CHART = Path(__file__).resolve().parents[2] / "charts" / "eventengine"
 STOP_SECONDS_MAX = 30.0
 START_SECONDS_MAX = 60.0
+PATIENT = {"lease_seconds": "60", "renew_deadline_seconds": "40"}
+"""For tests of anything but leadership: a busy machine must not cost the operator its Lease."""
 
 
 class OperatorPlane:

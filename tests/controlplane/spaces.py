@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import yaml
@@ -109,6 +111,29 @@ class Space:
         """Report on a pod, as a kubelet would."""
         patch = json.dumps({"status": status})
         self.kubectl("patch", f"pod/{pod}", "--subresource=status", "--type=merge", f"--patch={patch}")
+
+    @contextmanager
+    def every_number_of_replicas(self) -> Iterator[set[int]]:
+        """All values that the Deployment's replicas have, from now until its annotation tests/end is set."""
+        seen: set[int] = set()
+        columns = r'jsonpath={.spec.replicas} {.metadata.annotations.tests/end}{"\n"}'
+        command = [
+            *(str(self.access.kubectl_program), f"--kubeconfig={self.access.kubeconfig}"),
+            *("get", "deployment/hunt", f"--namespace={self.namespace}", "--watch", "--output", columns),
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            output = process.stdout
+            assert output is not None
+            try:
+                seen.add(int(output.readline().split()[0]))
+                yield seen
+                for line in output:
+                    number, *end = line.split()
+                    seen.add(int(number))
+                    if end:
+                        break
+            finally:
+                process.kill()
 
     def replicas(self) -> int:
         deployment = self.get("deployment/hunt")

@@ -10,7 +10,7 @@ import pytest
 from eventengine_harness.accesses import condition_of
 from eventengine_harness.waiting import wait_for
 
-from .operators import OperatorPlane, OperatorProcess
+from .operators import PATIENT, OperatorPlane, OperatorProcess
 from .spaces import HPA, KAFKA, Space
 
 CHILDREN = (
@@ -30,7 +30,7 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     kubeconfig = operator_plane.install_rights("eventengine-system")
     log = tmp_path_factory.mktemp("operator") / "operator.log"
-    with OperatorProcess(kubeconfig, "eventengine-system", log, metrics_mode="off") as running:
+    with OperatorProcess(kubeconfig, "eventengine-system", log, metrics_mode="off", **PATIENT) as running:
         running.wait_leading()
         yield running
         assert running.stop() == 0, running.log()

@@ -15,7 +15,7 @@ import yaml
 from eventengine_harness.accesses import KubernetesAccess, condition_of
 from eventengine_harness.waiting import wait_for
 
-from .operators import OperatorPlane, OperatorProcess, snapshot
+from .operators import PATIENT, OperatorPlane, OperatorProcess, snapshot
 
 SECONDS = 30.0
 TELEMETRY_PORT = 9464
@@ -58,12 +58,12 @@ class Fleet:
         self.access = access
         self.namespace = namespace
 
-    def declare(self, replicas: int, pinning: str) -> None:
+    def declare(self, replicas: int, pinning: str, **spec: Any) -> None:
         document = {
             "apiVersion": "eventengine.dev/v1alpha1",
             "kind": "EventEngine",
             "metadata": {"name": "hunt", "namespace": self.namespace},
-            "spec": {"replicas": replicas, "pod": {"cpus": "1", "memory": "64Mi", "pinning": pinning}},
+            "spec": {"replicas": replicas, "pod": {"cpus": "1", "memory": "64Mi", "pinning": pinning}} | spec,
         }
         self.access.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(document))
 
@@ -123,7 +123,7 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     kubeconfig = operator_plane.install_rights("eventengine-pods")
     log = tmp_path_factory.mktemp("operator") / "operator.log"
-    with OperatorProcess(kubeconfig, "eventengine-pods", log, metrics_mode="off") as running:
+    with OperatorProcess(kubeconfig, "eventengine-pods", log, metrics_mode="off", **PATIENT) as running:
         running.wait_leading()
         yield running
 
@@ -223,6 +223,34 @@ def test_ready_pod_is_read_once_for_each_start(fleet: Fleet, engines: list[Engin
     fleet.set_state(pod, engine.address, ready=True, container="containerd://two")
     fleet.until("PinningSatisfied", "False", "CoresShared")
     assert engine.reads == 2
+
+
+def test_autoscaler_stops_at_the_number_of_partitions_and_status_says_so(
+    fleet: Fleet, engines: list[Engine]
+) -> None:
+    kafka = {"bootstrapServers": ["127.0.0.1:1"], "topic": "moves", "groupId": "hunt"}
+    lag = {"name": "kafka_consumer_lag", "target": {"averageValue": "1000"}}
+    fleet.declare(
+        1,
+        "Off",
+        engine={"sources": [{"name": "moves", "type": "kafka", "kafka": kafka}]},
+        autoscaling={"driver": "hpa", "minReplicas": 1, "maxReplicas": 9, "metrics": [lag]},
+    )
+    (pod,) = fleet.pods(1)
+    body = json.loads(snapshot(pod, fleet.namespace, reasons=[], cpu_set="0", exclusive=False))
+    body["sources"] = [{"name": "moves", "type": "kafka", "partitions_total": 4, "connected": True}]
+    engines[0].body = json.dumps(body)
+    fleet.set_state(pod, engines[0].address, ready=True)
+    fleet.access.wait_until(
+        "hpa",
+        "hunt",
+        lambda item: item["spec"]["maxReplicas"] == 4,
+        "as many as there are partitions",
+        namespace=fleet.namespace,
+    )
+    status, message = fleet.until("SpecValid", "True", "Valid")
+    assert message == "autoscaling stops at 4 pods, below maxReplicas: there are 4 partitions"
+    assert status["partitions"] == 4
 
 
 def test_answer_of_another_pod_on_a_reused_address_counts_for_nothing(

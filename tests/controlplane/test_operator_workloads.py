@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from eventengine_harness.exceptions import CommandError
 
-from .operators import OperatorPlane, OperatorProcess
+from .operators import PATIENT, OperatorPlane, OperatorProcess
 from .spaces import Space
 
 Object = dict[str, Any]
@@ -42,7 +42,7 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     kubeconfig = operator_plane.install_rights("eventengine-workloads")
     log = tmp_path_factory.mktemp("operator") / "operator.log"
-    with OperatorProcess(kubeconfig, "eventengine-workloads", log, metrics_mode="off") as running:
+    with OperatorProcess(kubeconfig, "eventengine-workloads", log, metrics_mode="off", **PATIENT) as running:
         running.wait_leading()
         yield running
         assert running.stop() == 0, running.log()

@@ -183,7 +183,8 @@ class ScalingRules(Model):
     select_policy: Literal["Max", "Min", "Disabled"] | None = Field(None, description="Which policy counts.")
     policies: list[ScalingPolicy] | None = Field(None, max_length=16, description="Bounds on the speed.")
     tolerance: Quantity | None = Field(
-        None, description="Deviation to ignore, as a ratio; needs Kubernetes 1.35."
+        None,
+        description="Deviation to ignore, as a ratio; from Kubernetes 1.35 on, and left out before.",
     )
 
 
@@ -217,7 +218,9 @@ class Autoscaling(Model):
         description="hpa: the operator makes a HorizontalPodAutoscaler. none: replicas are yours.",
     )
     min_replicas: int = Field(1, ge=1, le=1000, description="Fewest pods.")
-    max_replicas: int = Field(10, ge=1, le=1000, description="Most pods.")
+    max_replicas: int = Field(
+        10, ge=1, le=1000, description="Most pods; no more than there are partitions, once these are known."
+    )
     metrics: list[AutoscalingMetric] = Field(
         [], max_length=8, description="Metrics to scale on; the largest wish wins."
     )
@@ -346,6 +349,9 @@ class EventEngineStatus(Model):
     replicas: int = Field(0, ge=0, description="Pods that exist.")
     ready_replicas: int = Field(0, ge=0, description="Pods that are ready.")
     selector: Text = Field("", description="Label selector of the pods, for /scale.")
+    partitions: int = Field(
+        0, ge=0, description="Partitions to share among pods, as they report; 0 where unknown or unlimited."
+    )
     message: Annotated[str, Field(max_length=32_768)] = Field("", description="The state in one sentence.")
     pinning: PinningStatus | None = Field(None, description="Cores, as the pods report them.")
     conditions: list[Condition] = Field([], max_length=16, description="Conditions, sorted by type.")

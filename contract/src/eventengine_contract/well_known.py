@@ -25,6 +25,8 @@ COMPONENT_ENGINE: Final = "engine"
 ANNOTATION_CONFIG_HASH: Final = "eventengine.dev/config-hash"
 ANNOTATION_SPEC_HASH: Final = "eventengine.dev/spec-hash"
 ANNOTATION_PAUSED: Final = "eventengine.dev/paused"
+ANNOTATION_PAUSED_SCALE_IN: Final = "eventengine.dev/paused-scale-in"
+ANNOTATION_PAUSED_SCALE_OUT: Final = "eventengine.dev/paused-scale-out"
 
 SYSTEM_NAMESPACE: Final = "eventengine-system"
 ADAPTER_SERVICE: Final = "eventengine-adapter"

@@ -24,8 +24,8 @@ from .clients.event_posting import EventPoster
 from .clients.kubernetes_api import DEPLOYMENTS, ENGINES, KubernetesApi
 from .clients.leases import Leadership, LeaseTimes
 from .clients.pacing import Pace
+from .handlers.features import Features
 from .handlers.metrics_apis import MetricsApiKeeper, delete_api_services, make_policy
-from .handlers.optional_kinds import OptionalKinds
 from .handlers.queueing import KeyQueue
 from .handlers.reconciler import EngineKey, Reconciler
 from .handlers.watching import Watches
@@ -40,7 +40,7 @@ COALESCE_SECONDS: Final = 0.1
 """Events about one EventEngine within this time lead to one reconcile."""
 RECONCILE_SECONDS_MAX: Final = 60.0
 CRD_RETRY_SECONDS: Final = 2.0
-OPTIONAL_KINDS_SECONDS: Final = 5.0
+FEATURES_SECONDS: Final = 5.0
 METRICS_RETRY_SECONDS: Final = 2.0
 WATCH_CHECK_SECONDS: Final = 1.0
 WATCH_AUDIT_SECONDS: Final = 30.0
@@ -132,8 +132,8 @@ class Operator:
         self._state = "the EventEngine CRD isn't served"
         await self._await_crd()
         self._state = "the watches are starting"
-        optional_kinds = OptionalKinds(self._api, self._settings.watch_namespaces)
-        await self._look_at(optional_kinds)
+        features = Features(self._api, self._settings.watch_namespaces)
+        await self._look_at(features)
         loop = asyncio.get_running_loop()
         self._watches = Watches(
             self._settings.holder,
@@ -148,7 +148,7 @@ class Operator:
             for number in range(self._settings.workers):
                 group.create_task(self._work(), name=f"worker {number}")
             group.create_task(self._resync(), name="resync")
-            group.create_task(self._keep_looking_at(optional_kinds), name="optional kinds")
+            group.create_task(self._keep_looking_at(features), name="features")
             group.create_task(self._keep_metrics_apis(owner), name="metrics APIs")
             group.create_task(self._attend_watches(self._watches), name="watches")
 
@@ -162,19 +162,19 @@ class Operator:
                 _log.warning("%s", error)
             await asyncio.sleep(CRD_RETRY_SECONDS)
 
-    async def _keep_looking_at(self, optional_kinds: OptionalKinds) -> None:
+    async def _keep_looking_at(self, features: Features) -> None:
         while True:
-            await asyncio.sleep(OPTIONAL_KINDS_SECONDS)
-            await self._look_at(optional_kinds)
+            await asyncio.sleep(FEATURES_SECONDS)
+            await self._look_at(features)
 
-    async def _look_at(self, optional_kinds: OptionalKinds) -> None:
+    async def _look_at(self, features: Features) -> None:
         try:
-            has_changed = await optional_kinds.look(lambda key: self._queue.push_after(key, COALESCE_SECONDS))
-            self._reconciler.served = optional_kinds.served
+            has_changed = await features.look(lambda key: self._queue.push_after(key, COALESCE_SECONDS))
+            self._reconciler.features = features.present
             if has_changed:
                 await self._push_all(spread_seconds=1.0)
         except ApiError as error:
-            _log.warning("optional kinds: %s", error)
+            _log.warning("features: %s", error)
 
     async def _attend_watches(self, watches: Watches) -> None:
         """Watches that ended or fell silent can't be revived; the process is.

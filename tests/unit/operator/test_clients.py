@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from eventengine_operator.clients.engine_reports import REREAD_SECONDS, needs_reading
+from eventengine_operator.clients.engine_reports import REREAD_READY_SECONDS, REREAD_SECONDS, needs_reading
 from eventengine_operator.clients.errors import (
     ApiError,
     ConflictError,
@@ -28,9 +28,10 @@ from eventengine_operator.clients.kubernetes_api import (
     type_of,
 )
 from eventengine_operator.clients.leases import Sighting, may_take
+from eventengine_operator.handlers.features import LOOKED_AT
 from eventengine_operator.handlers.reconciler import EngineKey
 from eventengine_operator.handlers.watching import OWNED, key_of_autoscaler, key_of_engine, key_of_owned
-from eventengine_operator.manifests.children import OPTIONAL_KINDS, needed_names
+from eventengine_operator.manifests.children import FEATURES, needed_names
 from eventengine_operator.resources.pods import EngineReport, Pod
 
 from .samples import HPA, engine
@@ -76,14 +77,14 @@ def test_paths_are_those_of_the_api_server() -> None:
 
 
 def test_every_kind_of_child_can_be_written() -> None:
-    needed = needed_names(engine(autoscaling=HPA), OPTIONAL_KINDS)
+    needed = needed_names(engine(autoscaling=HPA), FEATURES)
     assert {type_of(item.kind) for item in needed} == {*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS}
 
 
 def test_every_kind_of_child_is_watched_or_looked_at() -> None:
     watched = {plural for _, _, plural in OWNED} - {"pods"}
     assert watched == {item.plural for item in CHILD_TYPES}
-    assert {item.kind for item in OPTIONAL_TYPES} == set(OPTIONAL_KINDS)
+    assert {item.kind for item in OPTIONAL_TYPES} <= {item.kind for item in LOOKED_AT} <= FEATURES
 
 
 @pytest.mark.parametrize(
@@ -163,8 +164,11 @@ class TestReports:
         assert not needs_reading(self.pod(**changes), None, 100)
 
     def test_ready_pod_once_for_each_start(self) -> None:
-        assert not needs_reading(self.pod(), self.KNOWN, 100_000)
+        assert not needs_reading(self.pod(), self.KNOWN, 100 + REREAD_READY_SECONDS - 0.1)
         assert needs_reading(self.pod(container_id="c2"), self.KNOWN, 100)
+
+    def test_ready_pod_again_after_a_long_time_for_its_topic_may_have_grown(self) -> None:
+        assert needs_reading(self.pod(), self.KNOWN, 100 + REREAD_READY_SECONDS)
 
     def test_change_of_readiness_at_once(self) -> None:
         assert needs_reading(self.pod(is_ready=False), self.KNOWN, 100)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from eventengine_contract.well_known import KIND
-from eventengine_operator.manifests.children import OPTIONAL_KINDS, desired_children
+from eventengine_operator.manifests.children import FEATURES, Circumstances, desired_children
 from eventengine_operator.reconciling.replicas import decide_replicas
 from eventengine_operator.resources.engines import read_engine
 from eventengine_operator.resources.objects import Object
@@ -42,10 +42,10 @@ def declared() -> dict[str, Object]:
 def test_objects_are_exactly_the_golden_ones(golden: str) -> None:
     engine = read_engine(declared()[golden])
     assert engine.spec is not None, engine.faults
-    decision = decide_replicas(engine.spec, None, None)
-    objects = desired_children(
-        engine, engine.spec, DEFAULT_IMAGE, decision.replicas, decision.with_autoscaler, OPTIONAL_KINDS
-    )
+    most = engine.spec.autoscaling.max_replicas
+    decision = decide_replicas(engine.spec, None, None, most)
+    circumstances = Circumstances(DEFAULT_IMAGE, decision.replicas, decision.with_autoscaler, most, FEATURES)
+    objects = desired_children(engine, engine.spec, circumstances)
     path = GOLDENS / f"{golden}.yaml"
     if os.environ.get("UPDATE_GOLDENS"):
         path.write_text(yaml.safe_dump_all(objects, sort_keys=False))

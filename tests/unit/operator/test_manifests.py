@@ -7,20 +7,24 @@ from typing import Any
 
 import pytest
 import yaml
-from eventengine_operator.manifests.children import OPTIONAL_KINDS, desired_children, needed_names
+from eventengine_operator.manifests.autoscalers import autoscaler
+from eventengine_operator.manifests.children import FEATURES, Circumstances, desired_children, needed_names
 from eventengine_operator.manifests.deployments import pod_template
 from eventengine_operator.manifests.quantities import decimal_quantity, memory_quantity
-from eventengine_operator.resources.engines import Engine
+from eventengine_operator.resources.engines import Engine, read_engine
 from eventengine_operator.resources.objects import Object, name_of, reference_of
 
-from .samples import DEFAULT_IMAGE, HPA, KAFKA_SOURCE, PINNED, SHARED, TCP_SOURCE, engine
+from .samples import DEFAULT_IMAGE, HPA, KAFKA_SOURCE, PINNED, SHARED, TCP_SOURCE, engine, engine_object
 
 OWN_NAMES = ("hunt", "hunt-engine")
 
 
 def children(of: Engine, replicas: int | None = None, *, with_autoscaler: bool = False) -> dict[str, Object]:
     assert of.spec is not None, of.faults
-    objects = desired_children(of, of.spec, DEFAULT_IMAGE, replicas, with_autoscaler)
+    circumstances = Circumstances(
+        DEFAULT_IMAGE, replicas, with_autoscaler, of.spec.autoscaling.max_replicas, FEATURES
+    )
+    objects = desired_children(of, of.spec, circumstances)
     return {
         reference_of(item).kind if item["metadata"]["name"] in OWN_NAMES else name_of(item): item
         for item in objects
@@ -40,12 +44,12 @@ def template(of: Engine, image: str = DEFAULT_IMAGE) -> Object:
 def test_names_that_are_looked_at_are_those_of_the_children() -> None:
     of = engine(**SHARED)
     assert of.spec is not None
-    objects = desired_children(of, of.spec, DEFAULT_IMAGE, None, True, OPTIONAL_KINDS)
-    assert [reference_of(item) for item in objects] == needed_names(of, OPTIONAL_KINDS)
+    objects = desired_children(of, of.spec, Circumstances(with_autoscaler=True, features=FEATURES))
+    assert [reference_of(item) for item in objects] == needed_names(of, FEATURES)
 
 
 def test_unreadable_spec_needs_no_names() -> None:
-    assert needed_names(engine(replicas=-1), OPTIONAL_KINDS) == []
+    assert needed_names(engine(replicas=-1), FEATURES) == []
 
 
 def test_pods_are_guaranteed_so_that_the_static_policy_gives_them_cores() -> None:
@@ -175,6 +179,57 @@ def test_users_labels_can_not_displace_those_that_select_pods() -> None:
 def test_grace_period_covers_the_drain() -> None:
     seconds = template(engine(**SHARED))["spec"]["terminationGracePeriodSeconds"]
     assert seconds == 12, "1.5 s of drain, rounded up, and ten for the process itself"
+
+
+def behavior(of: Engine, *, with_tolerance: bool = True) -> Object:
+    assert of.spec is not None, of.faults
+    hpa = autoscaler(of, of.spec.autoscaling, 5, with_tolerance=with_tolerance)
+    result: Object = hpa["spec"].get("behavior", {})
+    return result
+
+
+ALL_RULES = {
+    "stabilizationWindowSeconds": 30,
+    "selectPolicy": "Min",
+    "policies": [
+        {"type": "Pods", "value": 2, "periodSeconds": 15},
+        {"type": "Percent", "value": 50, "periodSeconds": 60},
+    ],
+    "tolerance": "50m",
+}
+
+
+def test_every_field_of_the_behaviour_is_handed_on_in_both_directions() -> None:
+    declared = {"scaleUp": ALL_RULES, "scaleDown": ALL_RULES | {"selectPolicy": "Max"}}
+    assert behavior(engine(autoscaling=HPA | {"behavior": declared})) == declared
+
+
+def test_tolerance_is_left_out_where_the_cluster_does_not_know_it() -> None:
+    of = engine(autoscaling=HPA | {"behavior": {"scaleUp": ALL_RULES}})
+    expected = {key: value for key, value in ALL_RULES.items() if key != "tolerance"}
+    assert behavior(of, with_tolerance=False) == {"scaleUp": expected}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "disabled"),
+    [
+        ({"eventengine.dev/paused-scale-in": "true"}, {"scaleDown"}),
+        ({"eventengine.dev/paused-scale-out": "true"}, {"scaleUp"}),
+        (
+            {"eventengine.dev/paused-scale-in": "true", "eventengine.dev/paused-scale-out": "True"},
+            {"scaleUp", "scaleDown"},
+        ),
+        ({"eventengine.dev/paused-scale-in": "false"}, set()),
+    ],
+)
+def test_paused_direction_is_disabled_and_keeps_what_else_is_declared(
+    annotations: dict[str, str], disabled: set[str]
+) -> None:
+    source = engine_object(autoscaling=HPA | {"behavior": {"scaleDown": ALL_RULES}})
+    source["metadata"]["annotations"] = annotations
+    written = behavior(read_engine(source))
+    assert {name for name, rules in written.items() if rules.get("selectPolicy") == "Disabled"} == disabled
+    assert written["scaleDown"]["stabilizationWindowSeconds"] == 30
 
 
 def test_external_metric_is_narrowed_to_this_engine_even_against_the_user() -> None:

@@ -6,15 +6,17 @@ import copy
 from typing import Any
 
 import pytest
-from eventengine_operator.manifests.children import desired_children
+from eventengine_operator.manifests.children import Circumstances, desired_children
 from eventengine_operator.reconciling.actions import Apply, Delete, KeepReplicas, SetReplicas
 from eventengine_operator.reconciling.comparing import differs
 from eventengine_operator.reconciling.observations import Observed
 from eventengine_operator.reconciling.planning import Plan, make_plan
+from eventengine_operator.reconciling.replicas import ForeignAutoscaler
 from eventengine_operator.resources.engines import Engine, read_engine
 from eventengine_operator.resources.objects import Object, reference_of
+from eventengine_operator.resources.pods import EngineReport
 
-from .samples import DEFAULT_IMAGE, HPA, engine, engine_object, live
+from .samples import DEFAULT_IMAGE, HPA, KAFKA_SOURCE, TCP_SOURCE, engine, engine_object, live
 
 OURS = {"manager": "eventengine-operator", "operation": "Apply"}
 OWNS_REPLICAS = {"fieldsV1": {"f:spec": {"f:replicas": {}}}}
@@ -23,15 +25,16 @@ OWNS_REPLICAS = {"fieldsV1": {"f:spec": {"f:replicas": {}}}}
 def cluster(of: Engine, replicas: int | None = 1, *, scaled: bool = False) -> dict[str, Object]:
     """The cluster after a complete reconcile, by kind."""
     assert of.spec is not None
-    manifests = desired_children(of, of.spec, DEFAULT_IMAGE, replicas, scaled)
+    circumstances = Circumstances(DEFAULT_IMAGE, replicas, scaled, of.spec.autoscaling.max_replicas)
+    manifests = desired_children(of, of.spec, circumstances)
     return {item["kind"]: live(copy.deepcopy(item)) for item in manifests}
 
 
-def plan(of: Engine, objects: dict[str, Object] | None = None, *autoscalers: Object) -> Plan:
+def plan(of: Engine, objects: dict[str, Object] | None = None, *autoscalers: Object, **observed: Any) -> Plan:
     assert of.spec is not None, of.faults
     children = {reference_of(item): item for item in (objects or {}).values()}
     ours = [item for item in children.values() if item["kind"] == "HorizontalPodAutoscaler"]
-    return make_plan(of, of.spec, Observed(children, (*ours, *autoscalers)), DEFAULT_IMAGE)
+    return make_plan(of, of.spec, Observed(children, (*ours, *autoscalers), **observed), DEFAULT_IMAGE)
 
 
 def applied(result: Plan) -> dict[str, Object]:
@@ -230,6 +233,32 @@ class TestReplicas:
         assert applied(plan(engine(replicas=2), objects))["Deployment"]["spec"]["replicas"] == 2
 
     @pytest.mark.parametrize(
+        ("target", "on_deployment"),
+        [
+            ({"name": "hunt"}, True),
+            ({"name": "hunt", "kind": "EventEngine", "apiVersion": "eventengine.dev/v1alpha1"}, False),
+        ],
+    )
+    def test_scaled_object_counts_as_another_autoscaler_even_without_one(
+        self, target: Object, on_deployment: bool
+    ) -> None:
+        scaled = {"metadata": {"name": "theirs"}, "spec": {"scaleTargetRef": target}}
+        declared = engine(replicas=2, autoscaling=HPA)
+        result = plan(declared, cluster(declared, 2, scaled=True), scaled_objects=(scaled,))
+        assert result.foreign_autoscaler == ForeignAutoscaler("theirs", on_deployment, "ScaledObject")
+        assert [item.reference.kind for item in result.actions if isinstance(item, Delete)] == [
+            "HorizontalPodAutoscaler"
+        ]
+
+    def test_scaled_object_of_something_else_does_not_count(self) -> None:
+        scaled = {"metadata": {"name": "theirs"}, "spec": {"scaleTargetRef": {"name": "other"}}}
+        declared = engine(replicas=2, autoscaling=HPA)
+        assert (
+            plan(declared, cluster(declared, 2, scaled=True), scaled_objects=(scaled,)).foreign_autoscaler
+            is None
+        )
+
+    @pytest.mark.parametrize(
         "other",
         [
             foreign_autoscaler("Deployment", "example.dev/v1"),
@@ -240,3 +269,38 @@ class TestReplicas:
     def test_autoscalers_of_other_things_or_on_their_way_out_do_not_count(self, other: Object) -> None:
         declared = engine(replicas=2, autoscaling=HPA)
         assert plan(declared, cluster(declared, 2, scaled=True), other).actions == ()
+
+
+class TestPartitions:
+    """No more pods than partitions, for more would only stand by."""
+
+    def most(self, *partitions: int, status: Object | None = None, **spec: Any) -> tuple[int, int]:
+        """(maxReplicas that is written, partitions that are remembered)."""
+        source = engine_object(autoscaling=HPA | {"minReplicas": 2, "maxReplicas": 10}, **spec)
+        source["status"] = status or {}
+        reports = {
+            str(number): EngineReport("c", True, 0.0, partitions=value)
+            for number, value in enumerate(partitions)
+        }
+        result = plan(read_engine(source), reports=reports)
+        written: int = applied(result)["HorizontalPodAutoscaler"]["spec"]["maxReplicas"]
+        return written, result.partitions
+
+    def test_unknown_number_bounds_nothing(self) -> None:
+        assert self.most() == (10, 0)
+        assert self.most(0, 0) == (10, 0)
+
+    def test_number_that_pods_report_is_the_bound(self) -> None:
+        assert self.most(0, 4, 3) == (4, 4)
+        assert self.most(64) == (10, 64)
+
+    def test_declared_minimum_beats_it(self) -> None:
+        assert self.most(1) == (2, 1)
+
+    def test_number_is_remembered_while_no_pod_can_tell(self) -> None:
+        assert self.most(status={"partitions": 4}) == (4, 4)
+        assert self.most(8, status={"partitions": 4}) == (8, 8)
+
+    def test_source_that_any_pod_can_serve_lifts_the_bound(self) -> None:
+        both = {"sources": [KAFKA_SOURCE, TCP_SOURCE]}
+        assert self.most(4, status={"partitions": 4}, engine=both) == (10, 0)

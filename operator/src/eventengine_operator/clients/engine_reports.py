@@ -4,8 +4,9 @@ A reconcile never waits for a pod. It asks `refresh` to read what is missing, wo
 `known` holds, and is called again when an answer came in.
 
 Rules: a report belongs to one start of the container; a ready pod is read once for each start
-and readiness, since the cores of a running container don't change; a pod that isn't ready is
-read again every few seconds, since its reasons do. An answer must name the pod it came from:
+and readiness, since the cores of a running container don't change, and every ten minutes, since a
+topic may gain partitions; a pod that isn't ready is read again every few seconds, since its reasons
+change. An answer must name the pod it came from:
 addresses are used again.
 """
 
@@ -28,6 +29,7 @@ READ_TIMEOUT: Final = aiohttp.ClientTimeout(total=3, connect=1)
 READS_AT_ONCE_MAX: Final = 16
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 REREAD_SECONDS: Final = 5.0
+REREAD_READY_SECONDS: Final = 600.0
 PODS_KEPT_MAX: Final = 20_000
 REASONS_KEPT_MAX: Final = 8
 
@@ -100,6 +102,7 @@ class EngineReports:
             cpu_set=snapshot.process.cpu_set[:1024],
             is_pinned=snapshot.process.pinned,
             is_exclusive=snapshot.process.exclusive,
+            partitions=max((source.partitions_total for source in snapshot.sources), default=0),
         )
 
     async def _body_of(self, pod: Pod) -> bytes:
@@ -129,5 +132,5 @@ def needs_reading(pod: Pod, known: EngineReport | None, now_seconds: float) -> b
         return False
     if known is None or (known.container_id, known.was_ready) != (pod.container_id, pod.is_ready):
         return True
-    is_final = pod.is_ready and not known.error
-    return not is_final and now_seconds - known.read_at_seconds >= REREAD_SECONDS
+    is_good = pod.is_ready and not known.error
+    return now_seconds - known.read_at_seconds >= (REREAD_READY_SECONDS if is_good else REREAD_SECONDS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -64,14 +65,17 @@ EVENTS: Final = ResourceType("events.k8s.io/v1", "Event", "events")
 DISRUPTION_BUDGETS: Final = ResourceType("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICIES: Final = ResourceType("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 SERVICE_MONITORS: Final = ResourceType("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors")
+SCALED_OBJECTS: Final = ResourceType("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
 API_SERVICES: Final = ResourceType(
     "apiregistration.k8s.io/v1", "APIService", "apiservices", is_namespaced=False
 )
 
+VERSION: Final = ResourceType("", "Version", "version", is_namespaced=False)
+
 CHILD_TYPES: Final = (CONFIG_MAPS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGETS, DEPLOYMENTS)
 """Listed by label for each reconcile. Autoscalers are listed without, for others' count too."""
 OPTIONAL_TYPES: Final = (SERVICE_MONITORS,)
-"""Served by some clusters only."""
+"""Written where the cluster serves them."""
 _BY_KIND: Final = {
     item.kind: item
     for item in (*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS, SECRETS, LEASES, API_SERVICES, ENGINES)
@@ -168,6 +172,12 @@ class KubernetesApi:
             await self._call("DELETE", "delete", resource, resource.path(namespace, name), None, body)
         except NotFoundError:
             return
+
+    async def version(self) -> tuple[int, int]:
+        """Major and minor version of Kubernetes."""
+        answer = await self._call("GET", "version", VERSION, "/version")
+        numbers = re.match(r"^v(\d+)\.(\d+)", text_at(answer, "gitVersion"))
+        return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
 
     async def serves(self, resource: ResourceType) -> bool:
         """Whether the API server knows the resource type."""

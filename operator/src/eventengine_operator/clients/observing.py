@@ -7,7 +7,6 @@ leave a ghost behind.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import chain
 
@@ -25,6 +24,7 @@ from .kubernetes_api import (
     OPTIONAL_TYPES,
     PODS,
     REPLICA_SETS,
+    SCALED_OBJECTS,
     KubernetesApi,
     type_of,
 )
@@ -36,16 +36,17 @@ class Surroundings:
 
     children: dict[Reference, Object]
     autoscalers: tuple[Object, ...]
+    scaled_objects: tuple[Object, ...]
     pods: tuple[Pod, ...]
 
 
-async def observe(api: KubernetesApi, engine: Engine, served: Collection[str]) -> Surroundings:
+async def observe(api: KubernetesApi, engine: Engine, features: frozenset[str]) -> Surroundings:
     """List what carries the EventEngine's labels, and look at the names that it needs.
 
-    `served` names the optional kinds that the cluster knows.
+    `features` names what this cluster has of what not every cluster has.
     """
     labels = {LABEL_ENGINE: engine.name, LABEL_MANAGED_BY: MANAGED_BY}
-    child_types = [*CHILD_TYPES, *(item for item in OPTIONAL_TYPES if item.kind in served)]
+    child_types = [*CHILD_TYPES, *(item for item in OPTIONAL_TYPES if item.kind in features)]
     autoscalers, replica_sets, pods, *listed = await asyncio.gather(
         api.list(AUTOSCALERS, engine.namespace),
         api.list(REPLICA_SETS, engine.namespace, labels),
@@ -57,7 +58,7 @@ async def observe(api: KubernetesApi, engine: Engine, served: Collection[str]) -
     for item in autoscalers:
         if reference_of(item) == Reference(AUTOSCALERS.kind, engine.name):
             children[reference_of(item)] = item
-    for reference in needed_names(engine, served):
+    for reference in needed_names(engine, features):
         if reference in children or reference.kind == AUTOSCALERS.kind:
             continue  # all autoscalers were listed, whatever their labels
         occupant = await api.get(type_of(reference.kind), engine.namespace, reference.name)
@@ -65,4 +66,8 @@ async def observe(api: KubernetesApi, engine: Engine, served: Collection[str]) -
             children[reference] = occupant
     deployment = children.get(Reference(DEPLOYMENTS.kind, engine.name))
     uid = uid_of(deployment) if deployment is not None else ""
-    return Surroundings(children, tuple(autoscalers), tuple(pods_of_deployment(uid, replica_sets, pods)))
+    scaled_objects = (
+        await api.list(SCALED_OBJECTS, engine.namespace) if SCALED_OBJECTS.kind in features else []
+    )
+    ours_of_deployment = pods_of_deployment(uid, replica_sets, pods)
+    return Surroundings(children, tuple(autoscalers), tuple(scaled_objects), tuple(ours_of_deployment))

@@ -72,8 +72,8 @@ class Reconciler:
         self._when_read = when_read
         self._pods_by_key: dict[EngineKey, frozenset[str]] = {}
         self.metrics_apis = MetricsApis()
-        self.served: frozenset[str] = frozenset()
-        """Optional kinds that the cluster knows."""
+        self.features: frozenset[str] = frozenset()
+        """What this cluster has of what not every cluster has."""
 
     async def reconcile(self, key: EngineKey) -> Outlook:
         """Bring one EventEngine about.
@@ -88,7 +88,7 @@ class Reconciler:
         engine = read_engine(source)
         if engine.is_being_deleted:
             return NOTHING_LEFT
-        surroundings = await observe(self._api, engine, self.served)
+        surroundings = await observe(self._api, engine, self.features)
         plan = self._plan(engine, self._observed(surroundings, NO_OUTCOME))
         try:
             outcome = await execute(self._api, engine, plan.actions)
@@ -106,7 +106,8 @@ class Reconciler:
 
     def _plan(self, engine: Engine, observed: Observed) -> Plan:
         if engine.spec is None:
-            return Plan(foreign_autoscaler=find_foreign_autoscaler(engine, observed.autoscalers))
+            foreign = find_foreign_autoscaler(engine, observed.autoscalers, observed.scaled_objects)
+            return Plan(foreign_autoscaler=foreign)
         return make_plan(engine, engine.spec, observed, self._default_image)
 
     def _observed(self, surroundings: Surroundings, outcome: Outcome) -> Observed:
@@ -119,7 +120,8 @@ class Reconciler:
             pods=surroundings.pods,
             reports=self._reports.known(surroundings.pods),
             metrics_apis=self.metrics_apis,
-            served=self.served,
+            scaled_objects=surroundings.scaled_objects,
+            features=self.features,
         )
 
     async def _report(self, engine: Engine, plan: Plan, observed: Observed, errors: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from eventengine_contract.event_engine import EventEngineSpec
@@ -19,38 +19,48 @@ from .service_monitors import service_monitor
 from .services import services
 
 SERVICE_MONITOR: Final = "ServiceMonitor"
-OPTIONAL_KINDS: Final = (SERVICE_MONITOR,)
-"""Kinds that a cluster may not serve; they are written where it does."""
+SCALED_OBJECT: Final = "ScaledObject"
+TOLERANCE: Final = "HorizontalPodAutoscaler.tolerance"
+FEATURES: Final = frozenset({SERVICE_MONITOR, SCALED_OBJECT, TOLERANCE})
+"""What a cluster may or may not have: kinds that others install, and a field of Kubernetes 1.35."""
 
 
-def desired_children(
-    engine: Engine,
-    spec: EventEngineSpec,
-    default_image: str,
-    replicas: int | None,
-    with_autoscaler: bool,
-    served: Collection[str] = (),
-) -> list[Object]:
-    """What has to exist. The ConfigMap precedes the Deployment whose pods mount it.
+@dataclass(frozen=True)
+class Circumstances:
+    """What the objects of an EventEngine depend on besides itself."""
 
-    `served` names the optional kinds that the cluster knows.
-    """
+    default_image: str = ""
+    replicas: int | None = None
+    """None: they are left to whoever owns them."""
+    with_autoscaler: bool = False
+    replicas_max: int = 0
+    """Most pods that the autoscaler may ask for."""
+    features: frozenset[str] = frozenset()
+    """Which of FEATURES the cluster has."""
+
+
+def desired_children(engine: Engine, spec: EventEngineSpec, circumstances: Circumstances) -> list[Object]:
+    """What has to exist. The ConfigMap precedes the Deployment whose pods mount it."""
     children = [
         config_map(engine),
         *services(engine, spec),
         network_policy(engine, spec),
         disruption_budget(engine, spec),
-        deployment(engine, spec, default_image, replicas),
+        deployment(engine, spec, circumstances.default_image, circumstances.replicas),
     ]
-    if SERVICE_MONITOR in served:
+    if SERVICE_MONITOR in circumstances.features:
         children.append(service_monitor(engine))
-    if with_autoscaler:
-        children.append(autoscaler(engine, spec.autoscaling))
+    if circumstances.with_autoscaler:
+        has_tolerance = TOLERANCE in circumstances.features
+        children.append(
+            autoscaler(engine, spec.autoscaling, circumstances.replicas_max, with_tolerance=has_tolerance)
+        )
     return children
 
 
-def needed_names(engine: Engine, served: Collection[str]) -> list[Reference]:
+def needed_names(engine: Engine, features: frozenset[str]) -> list[Reference]:
     """Kind and name of everything that this EventEngine may need; none where its spec can't be read."""
     if engine.spec is None:
         return []
-    return [reference_of(item) for item in desired_children(engine, engine.spec, "", None, True, served)]
+    most = Circumstances(with_autoscaler=True, features=features)
+    return [reference_of(item) for item in desired_children(engine, engine.spec, most)]

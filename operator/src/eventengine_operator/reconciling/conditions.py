@@ -12,7 +12,11 @@ from datetime import datetime
 from typing import Final, Literal
 
 from eventengine_contract.event_engine import ConditionType, EventEngineSpec
-from eventengine_contract.well_known import ANNOTATION_PAUSED
+from eventengine_contract.well_known import (
+    ANNOTATION_PAUSED,
+    ANNOTATION_PAUSED_SCALE_IN,
+    ANNOTATION_PAUSED_SCALE_OUT,
+)
 
 from eventengine_operator.resources.engines import Engine, insecure_sources, metric_sources
 from eventengine_operator.resources.objects import Object, condition_of, generation_of, number_at, text_at
@@ -73,7 +77,7 @@ def read_rollout(deployment: Object | None) -> Rollout:
     )
 
 
-def spec_valid(engine: Engine) -> Verdict:
+def spec_valid(engine: Engine, partitions: int) -> Verdict:
     """Whether the spec can be acted on; also where what it asks for is unsafe or has no effect yet."""
     if engine.spec is None:
         return Verdict(ConditionType.SPEC_VALID, "False", "Invalid", "; ".join(map(str, engine.faults)))
@@ -84,6 +88,12 @@ def spec_valid(engine: Engine) -> Verdict:
     inactive = engine.spec.engine.inactive_keys()
     if inactive:
         notes.append(f"accepted, without an effect yet: {_listed(inactive)}")
+    scaling = engine.spec.autoscaling
+    if scaling.driver != "none" and 0 < partitions < scaling.max_replicas:
+        notes.append(
+            f"autoscaling stops at {max(partitions, scaling.min_replicas)} pods, below maxReplicas: "
+            f"there are {partitions} partitions"
+        )
     reason = "InsecureSource" if insecure else "Valid"
     return Verdict(ConditionType.SPEC_VALID, "True", reason, "; ".join(notes) or "the spec is valid")
 
@@ -93,6 +103,14 @@ def paused(engine: Engine) -> Verdict:
     if engine.is_paused:
         message = f"changes are not applied while the annotation {ANNOTATION_PAUSED} is true"
         return Verdict(ConditionType.PAUSED, "True", "Annotation", message)
+    directions = {
+        "ScaleIn": (engine.is_scale_in_paused, ANNOTATION_PAUSED_SCALE_IN),
+        "ScaleOut": (engine.is_scale_out_paused, ANNOTATION_PAUSED_SCALE_OUT),
+    }
+    held = {reason: annotation for reason, (is_held, annotation) in directions.items() if is_held}
+    if held:
+        message = f"the autoscaler holds still in a direction while {_listed(held.values())} is true"
+        return Verdict(ConditionType.PAUSED, "True", "And".join(held), message)
     return Verdict(ConditionType.PAUSED, "False", "NotPaused", "changes are applied")
 
 
@@ -243,9 +261,7 @@ def autoscaling_active(spec: EventEngineSpec | None, plan: Plan, observed: Obser
     foreign = plan.foreign_autoscaler
     if foreign is not None:
         target = "Deployment" if foreign.targets_deployment else "EventEngine"
-        message = (
-            f"HorizontalPodAutoscaler {foreign.name} scales the {target}; the operator leaves it to that one"
-        )
+        message = f"{foreign.kind} {foreign.name} scales the {target}; the operator leaves it to that one"
         return Verdict(kind, "False", "ForeignAutoscaler", message)
     if spec.autoscaling.driver == "none":
         return Verdict(kind, "False", "DriverNone", "autoscaling.driver is none")

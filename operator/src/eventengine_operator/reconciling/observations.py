@@ -39,8 +39,10 @@ class Observed:
     reports: Mapping[str, EngineReport] = field(default_factory=dict)
     """Latest report of each pod, by the pod's UID."""
     metrics_apis: MetricsApis = MetricsApis()
-    served: frozenset[str] = frozenset()
-    """Optional kinds that the cluster knows, such as ServiceMonitor."""
+    scaled_objects: tuple[Object, ...] = ()
+    """Every ScaledObject (KEDA) of the namespace."""
+    features: frozenset[str] = frozenset()
+    """What this cluster has of what not every cluster has."""
 
     def child(self, kind: str, name: str) -> Object | None:
         """The live object, if there is one."""

@@ -7,12 +7,12 @@ else, so that two never act on the same pods longer than they must.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eventengine_contract.event_engine import EventEngineSpec
 from eventengine_contract.well_known import KIND, LABEL_ENGINE, LABEL_MANAGED_BY, MANAGED_BY
 
-from eventengine_operator.manifests.children import desired_children
+from eventengine_operator.manifests.children import Circumstances, desired_children
 from eventengine_operator.resources.engines import Engine
 from eventengine_operator.resources.objects import (
     Object,
@@ -31,9 +31,11 @@ from .comparing import differs
 from .observations import Observed
 from .replicas import (
     ForeignAutoscaler,
+    count_partitions,
     decide_replicas,
     find_foreign_autoscaler,
     live_replicas,
+    most_replicas,
     needs_a_keeper,
 )
 
@@ -49,19 +51,24 @@ class Plan:
     foreign_autoscaler: ForeignAutoscaler | None = None
     replicas: int | None = None
     """Pods the EventEngine should have, as far as the operator decides."""
+    partitions: int = 0
+    """Partitions that the pods share; 0 where unknown or without meaning."""
 
 
 def make_plan(engine: Engine, spec: EventEngineSpec, observed: Observed, default_image: str) -> Plan:
     """Decide on everything that has to be written for one EventEngine."""
     deployment = observed.child("Deployment", engine.name)
     owned_deployment = deployment if deployment and _is_ours(engine, deployment) else None
-    foreign = find_foreign_autoscaler(engine, observed.autoscalers)
-    decision = decide_replicas(spec, owned_deployment, foreign)
-    wanted = desired_children(
-        engine, spec, default_image, decision.replicas, decision.with_autoscaler, observed.served
+    foreign = find_foreign_autoscaler(engine, observed.autoscalers, observed.scaled_objects)
+    partitions = count_partitions(engine, spec, observed.reports)
+    most = most_replicas(spec.autoscaling, partitions)
+    decision = decide_replicas(spec, owned_deployment, foreign, most)
+    circumstances = Circumstances(
+        default_image, decision.replicas, decision.with_autoscaler, most, observed.features
     )
+    wanted = desired_children(engine, spec, circumstances)
     conflicts, leaving = _obstacles(engine, [reference_of(item) for item in wanted], observed)
-    plan = Plan((), conflicts, leaving, foreign, decision.replicas)
+    plan = Plan((), conflicts, leaving, foreign, decision.replicas, partitions)
     if engine.is_paused or engine.is_being_deleted or conflicts or leaving:
         return plan
     actions: list[Action] = []
@@ -78,7 +85,7 @@ def make_plan(engine: Engine, spec: EventEngineSpec, observed: Observed, default
         )
     actions += _deletions(engine, {reference_of(item) for item in wanted}, observed)
     actions += _applications(wanted, observed)
-    return Plan(tuple(actions), conflicts, leaving, foreign, decision.replicas)
+    return replace(plan, actions=tuple(actions))
 
 
 def _applications(wanted: list[Object], observed: Observed) -> list[Apply]:

@@ -15,15 +15,15 @@ live value, within the declared bounds, to the EventEngine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from eventengine_contract.event_engine import EventEngineSpec
+from eventengine_contract.event_engine import Autoscaling, EventEngineSpec
 from eventengine_contract.well_known import API_GROUP, KIND
 
 from eventengine_operator.manifests.deployments import ANNOTATION_REPLICAS, REPLICAS_OF_OTHERS
-from eventengine_operator.resources.engines import Engine
+from eventengine_operator.resources.engines import Engine, is_bound_by_partitions
 from eventengine_operator.resources.objects import (
     Object,
     annotations_of,
@@ -32,9 +32,11 @@ from eventengine_operator.resources.objects import (
     is_being_deleted,
     mapping_at,
     name_of,
+    number_at,
     optional_number_at,
     text_at,
 )
+from eventengine_operator.resources.pods import EngineReport
 
 FIELD_MANAGER: Final = "eventengine-operator"
 REPLICAS_KEEPER: Final = "eventengine-operator-replicas"
@@ -47,6 +49,7 @@ class ForeignAutoscaler:
 
     name: str
     targets_deployment: bool
+    kind: str = "HorizontalPodAutoscaler"
 
 
 @dataclass(frozen=True)
@@ -58,25 +61,55 @@ class ReplicaDecision:
     with_autoscaler: bool
 
 
-def find_foreign_autoscaler(engine: Engine, autoscalers: Iterable[Object]) -> ForeignAutoscaler | None:
-    """Another's HorizontalPodAutoscaler on this EventEngine or its Deployment, the first by name."""
-    found = []
-    for item in autoscalers:
-        target = mapping_at(item, "spec", "scaleTargetRef")
-        if text_at(target, "name") != engine.name or is_being_deleted(item):
-            continue
-        group = text_at(target, "apiVersion").partition("/")[0]
-        on_engine = (group, text_at(target, "kind")) == (API_GROUP, KIND)
-        on_deployment = (group, text_at(target, "kind")) == ("apps", "Deployment")
-        if (on_engine or on_deployment) and controller_uid_of(item) != engine.uid:
-            found.append(ForeignAutoscaler(name_of(item), on_deployment))
-    return min(found, key=lambda item: item.name, default=None)
+def find_foreign_autoscaler(
+    engine: Engine, autoscalers: Iterable[Object], scaled_objects: Iterable[Object] = ()
+) -> ForeignAutoscaler | None:
+    """Another's autoscaler on this EventEngine or its Deployment.
+
+    A ScaledObject comes first, even while KEDA keeps no HorizontalPodAutoscaler for it; else the first by name.
+    """
+    kinds = (("ScaledObject", scaled_objects), ("HorizontalPodAutoscaler", autoscalers))
+    for kind, items in kinds:
+        found = [
+            ForeignAutoscaler(name_of(item), target == "Deployment", kind)
+            for item in items
+            if (target := _target_of(item, engine.name)) and controller_uid_of(item) != engine.uid
+        ]
+        if found:
+            return min(found, key=lambda item: item.name)
+    return None
+
+
+def _target_of(autoscaler: Object, engine_name: str) -> str:
+    """EventEngine or Deployment where the autoscaler scales ours, else an empty text."""
+    target = mapping_at(autoscaler, "spec", "scaleTargetRef")
+    if text_at(target, "name") != engine_name or is_being_deleted(autoscaler):
+        return ""
+    # A ScaledObject may leave both out, and means a Deployment then.
+    kind = text_at(target, "kind") or "Deployment"
+    group = (text_at(target, "apiVersion") or "apps/v1").partition("/")[0]
+    return kind if (group, kind) in ((API_GROUP, KIND), ("apps", "Deployment")) else ""
+
+
+def count_partitions(engine: Engine, spec: EventEngineSpec, reports: Mapping[str, EngineReport]) -> int:
+    """Partitions that the pods share, as they report, else as reported before; 0 where that bounds nothing."""
+    if not is_bound_by_partitions(spec.engine):
+        return 0
+    reported = max((report.partitions for report in reports.values()), default=0)
+    return reported or number_at(engine.status, "partitions")
+
+
+def most_replicas(scaling: Autoscaling, partitions: int) -> int:
+    """Most pods an autoscaler may ask for: one more than there are partitions would only stand by."""
+    if not partitions:
+        return scaling.max_replicas
+    return max(scaling.min_replicas, min(scaling.max_replicas, partitions))
 
 
 def decide_replicas(
-    spec: EventEngineSpec, live: Object | None, foreign: ForeignAutoscaler | None
+    spec: EventEngineSpec, live: Object | None, foreign: ForeignAutoscaler | None, most: int
 ) -> ReplicaDecision:
-    """Apply the table above."""
+    """Apply the table above. `most` is what an autoscaler of ours may ask for at most."""
     if foreign is not None and foreign.targets_deployment:
         return ReplicaDecision(replicas=None, first=None, with_autoscaler=False)
     current = live_replicas(live)
@@ -88,8 +121,7 @@ def decide_replicas(
     is_stale = live is not None and were_of_others(live) and current != spec.replicas
     if spec.replicas is not None and not is_stale:
         return ReplicaDecision(replicas=spec.replicas, first=None, with_autoscaler=True)
-    scaling = spec.autoscaling
-    first = min(max(current or 0, scaling.min_replicas), scaling.max_replicas)
+    first = min(max(current or 0, spec.autoscaling.min_replicas), most)
     return ReplicaDecision(replicas=first, first=first, with_autoscaler=True)
 
 

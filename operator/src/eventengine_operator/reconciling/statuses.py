@@ -22,6 +22,12 @@ from .observations import Observed
 from .planning import Plan
 
 MESSAGE_CHARACTERS_MAX: Final = 1024
+PAUSED_IN_SHORT: Final = {
+    "Annotation": "paused",
+    "ScaleIn": "scale-in paused",
+    "ScaleOut": "scale-out paused",
+    "ScaleInAndScaleOut": "scaling paused",
+}
 SELF_DESCRIBED: Final = frozenset({ConditionType.AUTOSCALING_ACTIVE})
 
 
@@ -38,7 +44,7 @@ def make_status(
     all_troubles = conditions.pod_troubles(observed.pods, reports, now, with_starting=True)
     pinning, missing = _pinning(engine, observed)
     verdicts = [
-        conditions.spec_valid(engine),
+        conditions.spec_valid(engine, plan.partitions),
         conditions.paused(engine),
         conditions.progressing(rollout, blocked),
         conditions.degraded(rollout, blocked, is_valid, grave),
@@ -51,6 +57,7 @@ def make_status(
         "observedGeneration": engine.generation,
         "replicas": rollout.existing,
         "readyReplicas": rollout.ready,
+        "partitions": plan.partitions if is_valid else number_at(engine.status, "partitions"),
         "selector": ",".join(f"{key}={value}" for key, value in sorted(pod_selector(engine.name).items())),
         "message": _summary(verdicts),
         "pinning": pinning,
@@ -85,8 +92,9 @@ def _summary(verdicts: list[Verdict]) -> str:
     if by_type[ConditionType.SPEC_VALID].status == "False":
         return f"spec invalid: {by_type[ConditionType.SPEC_VALID].message}"[:MESSAGE_CHARACTERS_MAX]
     message = by_type[ConditionType.READY].message
-    if by_type[ConditionType.PAUSED].status == "True":
-        message = f"paused; {message}"
+    paused = by_type[ConditionType.PAUSED]
+    if paused.status == "True":
+        message = f"{PAUSED_IN_SHORT[paused.reason]}; {message}"
     return message[:MESSAGE_CHARACTERS_MAX]
 
 

@@ -13,7 +13,12 @@ from typing import Final
 from eventengine_contract.engine_config import EngineConfig
 from eventengine_contract.event_engine import EventEngineSpec
 from eventengine_contract.loading import ConfigurationError, faults_of, parse_engine_config
-from eventengine_contract.well_known import ANNOTATION_PAUSED, PORT_TELEMETRY
+from eventengine_contract.well_known import (
+    ANNOTATION_PAUSED,
+    ANNOTATION_PAUSED_SCALE_IN,
+    ANNOTATION_PAUSED_SCALE_OUT,
+    PORT_TELEMETRY,
+)
 from pydantic import ValidationError
 
 from .objects import (
@@ -59,6 +64,8 @@ class Engine:
     status: Object
     """The status as it stands."""
     is_paused: bool
+    is_scale_in_paused: bool
+    is_scale_out_paused: bool
     is_being_deleted: bool
 
 
@@ -76,9 +83,15 @@ def read_engine(source: Object) -> Engine:
         faults=faults,
         engine_section=section,
         status=mapping_at(source, "status"),
-        is_paused=annotations_of(source).get(ANNOTATION_PAUSED, "").lower() == "true",
+        is_paused=_says_true(source, ANNOTATION_PAUSED),
+        is_scale_in_paused=_says_true(source, ANNOTATION_PAUSED_SCALE_IN),
+        is_scale_out_paused=_says_true(source, ANNOTATION_PAUSED_SCALE_OUT),
         is_being_deleted=is_being_deleted(source),
     )
+
+
+def _says_true(source: Object, annotation: str) -> bool:
+    return annotations_of(source).get(annotation, "").lower() == "true"
 
 
 def _read_spec(source: Object, section: Object) -> tuple[EventEngineSpec | None, tuple[Fault, ...]]:
@@ -151,6 +164,11 @@ def tcp_ports(config: EngineConfig) -> list[tuple[str, int]]:
         if source.tcp is not None
     ]
     return [(name, port) for name, host, port in addresses if host not in LOOPBACK_HOSTS]
+
+
+def is_bound_by_partitions(config: EngineConfig) -> bool:
+    """Whether pods beyond the number of partitions would have nothing to do: every source is a topic."""
+    return bool(config.sources) and all(source.kafka is not None for source in config.sources)
 
 
 def insecure_sources(config: EngineConfig) -> list[str]:

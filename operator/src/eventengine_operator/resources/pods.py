@@ -59,6 +59,8 @@ class EngineReport:
     cpu_set: str = ""
     is_pinned: bool = False
     is_exclusive: bool = False
+    partitions: int = 0
+    """Partitions of the source that has most of them; 0 where it doesn't know."""
 
 
 def read_pod(source: Object) -> Pod:
