@@ -34,7 +34,9 @@ from .security.serving_tls import ServingTls
 from .security.tokens import TokenReviews
 from .serving import serve
 from .settings import Settings, SettingsError, describe_settings, read_settings
+from .sources.broker_sampling import BrokerSampling
 from .sources.engine_pods import EnginePods
+from .sources.kafka_brokers import KafkaBrokers
 from .sources.sampling import Sampling
 from .sources.snapshot_reading import Outcome, SnapshotReader
 
@@ -69,6 +71,9 @@ class Adapter:
             time.time,
             settings.reads_max,
             self._note_read,
+        )
+        self._broker_sampling = BrokerSampling(
+            self._pods.fleet, KafkaBrokers(), self._store, time.time, self._note_broker_read
         )
         self._health = Health(
             live={"sampling-timely": self._sampling.is_timely},
@@ -108,6 +113,7 @@ class Adapter:
                     self._authentication.run(),
                     *(mirror.run() for mirror in self._pods.mirrors),
                     self._sampling.run(),
+                    *([self._broker_sampling.run()] if self._settings.broker_lag else []),
                 )
             ]
             stack.push_async_callback(_cancel, background)
@@ -158,6 +164,9 @@ class Adapter:
 
     def _note_review(self, outcome: str) -> None:
         self._monitoring.access_reviews.labels(outcome).inc()
+
+    def _note_broker_read(self, succeeded: bool) -> None:
+        self._monitoring.broker_reads.labels("answered" if succeeded else "failed").inc()
 
     def _note_read(self, outcome: Outcome, seconds: float) -> None:
         self._monitoring.sample_reads.labels(outcome.value).inc()

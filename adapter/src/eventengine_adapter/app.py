@@ -38,6 +38,7 @@ from .apis.statuses import ApiError
 from .cluster.client import KubernetesError
 from .monitoring import Monitoring
 from .samples.fleets import Fleet
+from .samples.last_known_good import LastKnownGood
 from .samples.store import SampleStore
 from .security.access_reviews import AccessReviews, attributes
 from .security.authentication import Authenticator
@@ -81,6 +82,7 @@ class MetricsApi:
         self._monitoring = monitoring
         self._draining = draining
         self._clock = clock
+        self._last_known_good = LastKnownGood()
         self._aggregated = discovery.aggregated()
         self._groups = discovery.groups()
         self._openapi_v2 = openapi.version_2()
@@ -161,7 +163,7 @@ class MetricsApi:
             raise statuses.method_not_allowed("watch")
         if query.get("fieldSelector"):
             raise statuses.bad_request("fieldSelector: metrics have no fields to select by")
-        view = MetricView(self._fleet(), self._store, self._clock())
+        view = MetricView(self._fleet(), self._store, self._clock(), self._last_known_good)
         if route.kind is RouteKind.EXTERNAL:
             content = external_metric_list(view, route, query.get("labelSelector"))
         elif route.kind is RouteKind.CUSTOM:

@@ -48,6 +48,12 @@ class Monitoring:
             ("outcome",),
             registry=self.registry,
         )
+        self.broker_reads = Counter(
+            "eventengine_adapter_broker_reads_total",
+            "Questions to Kafka brokers about what no pod owns, by how they ended.",
+            ("outcome",),
+            registry=self.registry,
+        )
         self.sample_read_seconds = Histogram(
             "eventengine_adapter_sample_read_duration_seconds",
             "Time to read one engine pod.",

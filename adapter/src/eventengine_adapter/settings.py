@@ -43,6 +43,7 @@ class Settings:
     snapshot_port: int
     read_timeout_seconds: float
     reads_max: int
+    broker_lag: bool
     drain_seconds: float
     anonymous: bool
     log_level: str
@@ -123,6 +124,12 @@ SETTINGS: Final = (
     ),
     Setting("read_timeout_seconds", "0.8", _number(0.05, 5), "longest time that one read of a pod may take"),
     Setting("reads_max", "128", _whole_number(1, 1024), "pods that are read at the same time"),
+    Setting(
+        "broker_lag",
+        "true",
+        _switch,
+        "whether Kafka brokers are asked for the lag of what no pod owns; false: no pod, no lag",
+    ),
     Setting("drain_seconds", "10", _number(0, 120), "time to go on serving after being told to stop"),
     Setting("anonymous", "true", _switch, "whether requests without credentials are reviewed as anonymous"),
     Setting(

@@ -225,6 +225,15 @@ class Autoscaling(Model):
         [], max_length=8, description="Metrics to scale on; the largest wish wins."
     )
     behavior: ScalingBehavior | None = Field(None, description="Speed of scaling, as in autoscaling/v2.")
+    last_known_good_seconds: int = Field(
+        0,
+        ge=0,
+        le=300,
+        description=(
+            "How old an external value may get that the adapter serves, labelled last_known_good, while it has no "
+            "fresh one. 0: never; the autoscaler gets an error and does not scale down on it."
+        ),
+    )
 
 
 class Disruption(Model):

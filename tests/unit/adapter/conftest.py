@@ -11,7 +11,9 @@ from eventengine_adapter.apis.custom import custom_metric_list
 from eventengine_adapter.apis.external import external_metric_list
 from eventengine_adapter.apis.metric_values import MetricView
 from eventengine_adapter.apis.routing import resolve
+from eventengine_adapter.samples.broker_lag import KafkaTopic
 from eventengine_adapter.samples.fleets import Engine, EnginePod, Fleet
+from eventengine_adapter.samples.last_known_good import LastKnownGood
 from eventengine_adapter.samples.pod_samples import PartitionSample, PodSample, SourceSample
 from eventengine_adapter.samples.store import SampleStore
 
@@ -28,10 +30,20 @@ class World:
         self.now = float(NOW) + 0.4
         self._pods: dict[tuple[str, str], list[EnginePod]] = {}
         self._labels: dict[tuple[str, str], dict[str, str]] = {}
+        self._declared: dict[tuple[str, str], tuple[KafkaTopic | None, int]] = {}
+        self.last_known_good = LastKnownGood()
 
-    def engine(self, name: str, namespace: str = "default", labels: Mapping[str, str] | None = None) -> None:
+    def engine(
+        self,
+        name: str,
+        namespace: str = "default",
+        labels: Mapping[str, str] | None = None,
+        topic: KafkaTopic | None = None,
+        last_known_good_seconds: int = 0,
+    ) -> None:
         self._pods.setdefault((namespace, name), [])
         self._labels[namespace, name] = dict(labels or {})
+        self._declared[namespace, name] = (topic, last_known_good_seconds)
 
     def pod(
         self,
@@ -42,7 +54,8 @@ class World:
         ready: bool = True,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        self.engine(engine, namespace)
+        if (namespace, engine) not in self._pods:
+            self.engine(engine, namespace)
         pod = EnginePod(namespace, name, f"uid-{name}", engine, "127.0.0.1", ready, dict(labels or {}))
         self._pods[namespace, engine].append(pod)
 
@@ -86,12 +99,19 @@ class World:
 
     def fleet(self) -> Fleet:
         return Fleet(
-            Engine(namespace, name, f"uid-{name}", self._labels[namespace, name], tuple(pods))
+            Engine(
+                namespace,
+                name,
+                f"uid-{name}",
+                self._labels[namespace, name],
+                tuple(pods),
+                *self._declared[namespace, name],
+            )
             for (namespace, name), pods in self._pods.items()
         )
 
     def view(self) -> MetricView:
-        return MetricView(self.fleet(), self.store, self.now)
+        return MetricView(self.fleet(), self.store, self.now, self.last_known_good)
 
     def external(
         self, metric: str, selector: str | None = None, namespace: str = "default"

@@ -63,7 +63,7 @@ def test_a_bad_setting_is_named_with_its_remedy(variable: str, value: str, words
 
 
 def test_help_lists_every_setting() -> None:
-    assert describe_settings().count("EVENTENGINE_ADAPTER_") == 10
+    assert describe_settings().count("EVENTENGINE_ADAPTER_") == 11
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -10,7 +10,7 @@ import pytest
 from eventengine_adapter.samples.fleets import Engine, EnginePod, Fleet
 from eventengine_adapter.samples.pod_samples import PodSample
 from eventengine_adapter.samples.store import SECONDS_KEPT, SampleStore
-from eventengine_adapter.sources.engine_pods import keep_owned, keep_pod, resolve_fleet
+from eventengine_adapter.sources.engine_pods import keep_engine, keep_owned, keep_pod, resolve_fleet
 from eventengine_adapter.sources.sampling import Sampling
 from eventengine_adapter.sources.snapshot_reading import Outcome, ReadError, interpret
 
@@ -59,7 +59,7 @@ def fleet_of(*pods: dict[str, Any], **changes: dict[str, Any]) -> Fleet:
     }
     kept = {name: keep_owned(document) for name, document in chain.items()}
     return resolve_fleet(
-        [kept["engine"]] if kept["engine"] else [],
+        [found for found in [keep_engine(chain["engine"])] if found is not None],
         [kept["deployment"]] if kept["deployment"] else [],
         [kept["replica_set"]] if kept["replica_set"] else [],
         [found for found in map(keep_pod, pods) if found is not None],

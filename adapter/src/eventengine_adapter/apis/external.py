@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from eventengine_contract.metric_names import Aggregation
 
 from eventengine_adapter.samples.aggregation import external_values
+from eventengine_adapter.samples.fleets import Engine
 from eventengine_adapter.samples.quantities import format_millis
-from eventengine_adapter.samples.questions import Question, Value
+from eventengine_adapter.samples.questions import AGGREGATION_LABEL, Question, Value
 
 from . import statuses
 from .metric_values import MetricView, answering, find_metric, format_timestamp, read_selector
 from .routing import EXTERNAL_GROUP, Route
+
+_COMBINED: Final = frozenset({Aggregation.MAXIMUM, Aggregation.SUM})
 
 
 def external_metric_list(view: MetricView, route: Route, label_selector: str | None) -> dict[str, Any]:
@@ -24,7 +31,7 @@ def external_metric_list(view: MetricView, route: Route, label_selector: str | N
         raise statuses.not_found(f"the server could not find the external metric {route.metric}")
     question = Question(metric, read_selector(label_selector, "labelSelector"), view.now_seconds)
     with answering(f"namespace {route.namespace}"):
-        values = external_values(question, view.fleet.engines(route.namespace), view.store)
+        values = _values(view, question, view.fleet.engines(route.namespace))
     for value in values:
         view.note_served(value.sampled_at_seconds)
     return {
@@ -33,6 +40,19 @@ def external_metric_list(view: MetricView, route: Route, label_selector: str | N
         "metadata": {},
         "items": [_item(metric.name, value) for value in values],
     }
+
+
+def _values(view: MetricView, question: Question, engines: Sequence[Engine]) -> list[Value]:
+    """The values over all engines; an engine's own items stand or fall alone, one over all of them together."""
+    single_item = question.selector.mentions(AGGREGATION_LABEL) or question.metric.aggregation in _COMBINED
+    groups = [engines] if single_item else [[engine] for engine in engines]
+    return [
+        value
+        for group in groups
+        for value in view.last_known_good.answer(
+            question, group, partial(external_values, question, group, view.store)
+        )
+    ]
 
 
 def _item(name: str, value: Value) -> dict[str, Any]:

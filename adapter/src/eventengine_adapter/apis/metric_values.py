@@ -16,6 +16,7 @@ from eventengine_contract.metric_names import METRICS, Metric
 from eventengine_adapter.samples.fleets import Fleet
 from eventengine_adapter.samples.freshness import NotFresh
 from eventengine_adapter.samples.label_selectors import Selector, SelectorError, parse_selector
+from eventengine_adapter.samples.last_known_good import LastKnownGood
 from eventengine_adapter.samples.store import SampleStore
 
 from . import statuses
@@ -32,6 +33,7 @@ class MetricView:
     fleet: Fleet
     store: SampleStore
     now_seconds: float
+    last_known_good: LastKnownGood = field(default_factory=LastKnownGood)
     served_ages_seconds: list[float] = field(default_factory=list)
 
     def note_served(self, sampled_at_seconds: int) -> None:

@@ -106,16 +106,18 @@ def _on_one_second(
     engines: Sequence[Engine],
     answer: Callable[[Question, Engine], list[Value]],
 ) -> list[Value]:
-    """The values of all these engines, as of one and the same second.
+    """The values of all these engines: those from pods as of one and the same second.
 
-    Engines may share another second than each has for itself. Each attempt goes
+    Brokers are asked every few seconds only, about partitions in which nothing
+    moves but the end. Engines may share another second than each has for itself. Each attempt goes
     back by one second at least, and none goes past what may be served.
     """
     for _ in range(question.metric.age_seconds_max + 1):
         values = [value for engine in engines for value in answer(question, engine)]
-        if len({value.sampled_at_seconds for value in values}) <= 1:
+        seconds = {value.sampled_at_seconds for value in values if value.from_pods}
+        if len(seconds) <= 1:
             return values
-        question = replace(question, newest_second=min(value.sampled_at_seconds for value in values))
+        question = replace(question, newest_second=min(seconds))
     raise NotFresh(f"metric {question.metric.name} is not fresh: its engines have no second in common")
 
 
@@ -127,4 +129,4 @@ def _folded(question: Question, statistic: Statistic, parts: Sequence[Value]) ->
         raise NotFresh(
             f"metric {question.metric.name} is not known: the {statistic} is too large to be served"
         )
-    return Value(millis, parts[0].sampled_at_seconds, parts[0].window_seconds)
+    return Value(millis, min(part.sampled_at_seconds for part in parts), parts[0].window_seconds)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from .broker_lag import KafkaTopic
+
 
 @dataclass(frozen=True, slots=True)
 class EnginePod:
@@ -33,6 +35,10 @@ class Engine:
     uid: str
     labels: Mapping[str, str] = field(default_factory=dict)
     pods: tuple[EnginePod, ...] = ()
+    topic: KafkaTopic | None = None
+    """The topic whose lag the brokers can tell; None if there is none or it can't be asked for."""
+    last_known_good_seconds: int = 0
+    """How old an external value may get that is served for want of a fresh one; 0: never."""
 
 
 class Fleet:

@@ -30,14 +30,16 @@ def partition_values(question: Question, engine: Engine, store: SampleStore) -> 
     _refuse_silent_pod(question, ownership, store)
     values, unmeasured = [], []
     for owned in ownership.owned:
-        labels = {**ownership.partition_labels(owned.source, owned.partition), "pod": owned.pod}
+        labels = ownership.partition_labels(owned.source, owned.partition)
+        if owned.pod:
+            labels["pod"] = owned.pod
         if not question.selector.matches(labels):
             continue
         millis = millis_from_count(owned.lag_events) if owned.lag_events is not None else None
         if millis is None:
             unmeasured.append(owned.partition)
         else:
-            values.append(Value(millis, ownership.second, 0, labels))
+            values.append(Value(millis, owned.sampled_at_seconds, 0, labels, bool(owned.pod)))
     if unmeasured:
         raise NotFresh(_unmeasured(question, engine, unmeasured))
     return values
@@ -53,7 +55,13 @@ def windowed_partition_values(
     newest = partition_values(question, engine, store)
     if parameters.window_seconds == 1 or not newest:
         return newest
-    second = newest[0].sampled_at_seconds
+    owned = [value for value in newest if value.from_pods]
+    if len(owned) < len(newest):
+        raise NotFresh(
+            f"metric {question.metric.name} is not known over {parameters.window_seconds} s: nobody owns all "
+            f"partitions of engine {engine.name}, and the brokers know only how it is now"
+        )
+    second = owned[0].sampled_at_seconds
     points = {_partition_of(value): [value.millis] for value in newest}
     for past in range(second - 1, second - parameters.window_seconds, -1):
         for value in partition_values(question.at(past), engine, store):
@@ -183,7 +191,7 @@ def _sums(question: Question, ownership: Ownership) -> _Sums | None:
     for owned in ownership.owned:
         labels = ownership.partition_labels(owned.source, owned.partition)
         meant = meant or anybody.matches(labels)
-        if not selector.matches({**labels, "pod": owned.pod}):
+        if not owned.pod or not selector.matches({**labels, "pod": owned.pod}):
             continue
         if owned.lag_events is None:
             sums.unmeasured.setdefault(owned.pod, []).append(owned.partition)

@@ -1,15 +1,17 @@
 """Who owns which partition of an engine's sources, and which partitions nobody owns.
 
 Owns the rule of one owner: where two pods claim a partition on the same second
-(it just moved), the one that got it last counts. Partitions that nobody claims
-are listed, because a lag without them would be a number that is too small.
+(it just moved), the one that got it last counts. What no pod claims is taken
+from the brokers where they were asked of late, never from both. What is left
+is listed, because a lag without it would be a number that is too small.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .broker_lag import BrokerSample
 from .fleets import Engine
 from .freshness import NotFresh, is_fresh, newest_common_second
 from .pod_samples import KAFKA, PodSample
@@ -32,13 +34,15 @@ class SourceKey:
 
 @dataclass(frozen=True, slots=True)
 class OwnedPartition:
-    """A partition and its one owner. `lag_events` is None where the owner could not measure it."""
+    """A partition and its one owner. `lag_events` is None where it could not be measured."""
 
     source: SourceKey
     partition: int
     pod: str
+    """Name of the owner; empty where nobody owns it and the brokers told its lag."""
     lag_events: int | None
     assigned_at_seconds: int
+    sampled_at_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +79,27 @@ def resolve_ownership(
         NotFresh: no pod has a fresh sample, or there is no second that all share.
     """
     metric = question.metric
+    brokers = _fresh_broker_sample(question, engine, store)
     if not engine.pods:
-        raise NotFresh(f"metric {metric.name} is not known: engine {engine.name} has no running pod")
+        if brokers is not None:
+            return _from_brokers(
+                _compare(engine, brokers.sampled_at_seconds, {}, kafka_only=kafka_only), brokers
+            )
+        raise NotFresh(
+            f"metric {metric.name} is not known: engine {engine.name} has no running pod"
+            + _describe_brokers(engine, store)
+        )
     fresh = [
         pod
         for pod in engine.pods
         if is_fresh(store.history(pod.uid), question.now_seconds, metric.age_seconds_max)
     ]
     if not fresh:
-        raise NotFresh(not_fresh(question, list(engine.pods), store))
+        if brokers is not None:
+            return _from_brokers(
+                _compare(engine, brokers.sampled_at_seconds, {}, kafka_only=kafka_only), brokers
+            )
+        raise NotFresh(not_fresh(question, list(engine.pods), store) + _describe_brokers(engine, store))
     histories = [store.history(pod.uid) for pod in fresh]
     second = newest_common_second(
         histories, question.oldest_second, latecomers=True, newest_second=question.newest_second
@@ -98,7 +114,44 @@ def resolve_ownership(
         sample = store.history(pod.uid).at(second)
         if sample is not None:
             samples[pod.name] = sample
-    return _compare(engine, second, samples, kafka_only=kafka_only)
+    ownership = _compare(engine, second, samples, kafka_only=kafka_only)
+    return _from_brokers(ownership, brokers) if brokers is not None else ownership
+
+
+def _fresh_broker_sample(question: Question, engine: Engine, store: SampleStore) -> BrokerSample | None:
+    """What the brokers said, if that may be served. They say how it is, not how it was: no part of a window."""
+    sample = store.broker_sample(engine.uid)
+    if sample is None or sample.failure or engine.topic is None or question.exactly:
+        return None
+    return sample if sample.sampled_at_seconds >= question.oldest_second else None
+
+
+def _describe_brokers(engine: Engine, store: SampleStore) -> str:
+    sample = store.broker_sample(engine.uid)
+    if engine.topic is None or sample is None:
+        return ""
+    return f"; the brokers: {sample.failure or 'not asked of late'}"
+
+
+def _from_brokers(ownership: Ownership, sample: BrokerSample) -> Ownership:
+    """The same, with the partitions of the engine's topic that no pod owns from the brokers."""
+    declared = ownership.engine.topic
+    if declared is None:
+        return ownership
+    key = SourceKey(declared.source, declared.topic, KAFKA)
+    owned = {(found.source, found.partition) for found in ownership.owned}
+    told = tuple(
+        OwnedPartition(key, partition, "", lag_events, 0, sample.sampled_at_seconds)
+        for partition, lag_events in sorted(sample.lag_events.items())
+        if (key, partition) not in owned
+    )
+    known = {(found.source, found.partition) for found in told}
+    return replace(
+        ownership,
+        owned=tuple(sorted((*ownership.owned, *told), key=lambda found: (found.source, found.partition))),
+        missing=tuple(where for where in ownership.missing if where not in known),
+        unknown_totals=tuple(source for source in ownership.unknown_totals if source != key),
+    )
 
 
 def _compare(engine: Engine, second: int, samples: Mapping[str, PodSample], *, kafka_only: bool) -> Ownership:
@@ -114,7 +167,7 @@ def _compare(engine: Engine, second: int, samples: Mapping[str, PodSample], *, k
                 rival = owners.get((key, claim.partition))
                 if rival is None or claim.assigned_at_seconds > rival.assigned_at_seconds:
                     owners[key, claim.partition] = OwnedPartition(
-                        key, claim.partition, pod, claim.lag_events, claim.assigned_at_seconds
+                        key, claim.partition, pod, claim.lag_events, claim.assigned_at_seconds, second
                     )
     return Ownership(
         engine=engine,

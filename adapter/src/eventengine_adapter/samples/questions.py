@@ -50,6 +50,8 @@ class Value:
     sampled_at_seconds: int
     window_seconds: int = 0
     labels: dict[str, str] = field(default_factory=dict)
+    from_pods: bool = True
+    """Whether it was sampled by pods, on their common second, rather than told by brokers on one of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""The last samples of every pod, why the newest is not newer, and the lags' trends.
+"""The last samples of every pod, why the newest is not newer, what brokers said, and the lags' trends.
 
-Bounded twice: `SECONDS_KEPT` samples a pod, and only pods that the fleet still
-has (`retain`). The store is written by the sampling loop and read by requests,
+Bounded twice: `SECONDS_KEPT` samples a pod and one of the brokers an engine, and
+only pods and engines that the fleet still has. The store is written by the sampling loop and read by requests,
 both on the event loop's thread: no method awaits, so none sees half a change.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from .broker_lag import BrokerSample
 from .pod_samples import PodSample
 from .trends import LagTrends
 
@@ -69,6 +70,7 @@ class SampleStore:
 
     def __init__(self) -> None:
         self._histories: dict[str, History] = {}
+        self._broker_samples: dict[str, BrokerSample] = {}
         self.trends: Final = LagTrends()
 
     def history(self, pod_uid: str) -> History:
@@ -85,6 +87,19 @@ class SampleStore:
     def record_failure(self, pod_uid: str, reason: str) -> None:
         """Keep why a pod could not be read; its older samples stay, and age."""
         self._histories.setdefault(pod_uid, History()).failure = reason
+
+    def broker_sample(self, engine_uid: str) -> BrokerSample | None:
+        """What the brokers last said of an engine's topic; None if they were not asked."""
+        return self._broker_samples.get(engine_uid)
+
+    def record_broker_sample(self, engine_uid: str, sample: BrokerSample) -> None:
+        """Keep what the brokers said of an engine's topic."""
+        self._broker_samples[engine_uid] = sample
+
+    def retain_broker_samples(self, engine_uids: Collection[str]) -> None:
+        """Forget what brokers said of all engines but these."""
+        for uid in [uid for uid in self._broker_samples if uid not in engine_uids]:
+            del self._broker_samples[uid]
 
     def retain(self, pod_uids: Collection[str]) -> None:
         """Forget all pods but these."""

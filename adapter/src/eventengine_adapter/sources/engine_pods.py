@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from eventengine_contract.engine_config import EngineConfig
+from eventengine_contract.event_engine import Autoscaling
 from eventengine_contract.well_known import (
     API_GROUP,
     COMPONENT_ENGINE,
@@ -22,8 +24,10 @@ from eventengine_contract.well_known import (
     PLURAL,
 )
 from eventengine_contract.well_known import API_VERSION as ENGINE_API_VERSION
+from pydantic import ValidationError
 
 from eventengine_adapter.cluster.mirrors import Mirror, Reader
+from eventengine_adapter.samples.broker_lag import KafkaTopic
 from eventengine_adapter.samples.fleets import Engine, EnginePod, Fleet
 
 SELECTOR: Final = f"{LABEL_COMPONENT}={COMPONENT_ENGINE},{LABEL_ENGINE}"
@@ -49,6 +53,15 @@ class Owned:
     uid: str
     labels: Mapping[str, str]
     owners: tuple[Owner, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredEngine:
+    """An EventEngine, with what its spec says to the adapter."""
+
+    identity: Owned
+    topic: KafkaTopic | None = None
+    last_known_good_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,34 @@ def keep_owned(item: Mapping[str, Any]) -> Owned | None:
     )
 
 
+def keep_engine(item: Mapping[str, Any]) -> DeclaredEngine | None:
+    """What is kept of an EventEngine. A spec that can't be read leaves an engine with pods and nothing more."""
+    identity = keep_owned(item)
+    if identity is None:
+        return None
+    spec = item.get("spec") or {}
+    try:
+        config = EngineConfig.model_validate({"name": identity.name, **(spec.get("engine") or {})})
+        autoscaling = Autoscaling.model_validate(spec.get("autoscaling") or {"driver": "none"})
+    except ValidationError:
+        return DeclaredEngine(identity)
+    return DeclaredEngine(identity, _kafka_topic(config), autoscaling.last_known_good_seconds)
+
+
+def _kafka_topic(config: EngineConfig) -> KafkaTopic | None:
+    for source in config.sources:
+        if source.kafka is not None:
+            return KafkaTopic(
+                source=source.name,
+                bootstrap_servers=tuple(source.kafka.bootstrap_servers),
+                topic=source.kafka.topic,
+                group=config.group_id,
+                from_earliest=source.kafka.start_from == "earliest",
+                properties=tuple(sorted(source.kafka.properties.items())),
+            )
+    return None
+
+
 def keep_pod(item: Mapping[str, Any]) -> Pod | None:
     """What is kept of a pod; None unless it runs, has an address, and is not being deleted."""
     metadata, status = item.get("metadata") or {}, item.get("status") or {}
@@ -100,13 +141,14 @@ def keep_pod(item: Mapping[str, Any]) -> Pod | None:
 
 
 def resolve_fleet(
-    engines: Iterable[Owned],
+    engines: Iterable[DeclaredEngine],
     deployments: Iterable[Owned],
     replica_sets: Iterable[Owned],
     pods: Iterable[Pod],
 ) -> Fleet:
     """The engines with the pods that are verified to be theirs."""
-    engines_by_uid = {engine.uid: engine for engine in engines}
+    declared = {engine.identity.uid: engine for engine in engines}
+    engines_by_uid = {uid: engine.identity for uid, engine in declared.items()}
     deployments_by_uid = {deployment.uid: deployment for deployment in deployments}
     sets_by_uid = {replica_set.uid: replica_set for replica_set in replica_sets}
     members: dict[str, list[EnginePod]] = {uid: [] for uid in engines_by_uid}
@@ -134,6 +176,8 @@ def resolve_fleet(
             engine.uid,
             engine.labels,
             tuple(sorted(members[engine.uid], key=lambda pod: pod.name)),
+            declared[engine.uid].topic,
+            declared[engine.uid].last_known_good_seconds,
         )
         for engine in engines_by_uid.values()
     )
@@ -183,11 +227,10 @@ class EnginePods:
             metadata_only=True,
             on_restart=noted("deployments"),
         )
-        self._engines: Mirror[Owned] = Mirror(
+        self._engines: Mirror[DeclaredEngine] = Mirror(
             reader,
             f"/apis/{API_GROUP}/{ENGINE_API_VERSION}/{PLURAL}",
-            keep_owned,
-            metadata_only=True,
+            keep_engine,
             # Until the CRD is installed there is no engine, and the adapter is none the worse for it.
             absent_is_empty=True,
             on_restart=noted(PLURAL),
@@ -196,7 +239,7 @@ class EnginePods:
         self._resolved_generations: tuple[int, ...] = ()
 
     @property
-    def mirrors(self) -> tuple[Mirror[Pod] | Mirror[Owned], ...]:
+    def mirrors(self) -> tuple[Mirror[Pod] | Mirror[Owned] | Mirror[DeclaredEngine], ...]:
         """The copies that have to run."""
         return (self._pods, self._replica_sets, self._deployments, self._engines)
 

@@ -95,7 +95,8 @@ class Broker:
             identifier = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
             self.tool(
                 "kafka.tools.StorageTool",
-                *("format", "--cluster-id", identifier, "--config", str(configuration)),
+                # Joined: one identifier in 64 begins with a dash, and would be taken for an option.
+                *("format", f"--cluster-id={identifier}", "--config", str(configuration)),
             )
         self.process = self.launcher.launch(
             "kafka", [*self._java(JAVA_OPTIONS), "kafka.Kafka", configuration]

@@ -1,0 +1,216 @@
+"""What Kafka brokers say of a topic and a group: the only code that talks to brokers.
+
+It reads metadata, committed offsets and the ends of partitions, and looks at the
+first record behind a committed offset where only markers may be left; it joins
+no group, commits nothing, and keeps no payload. Calls block and run in threads
+of their own (`broker_sampling`); each has a deadline.
+
+Only sources that need no credentials are asked. Which properties of a source
+are honoured is a list here: a user who may declare an engine must not be able
+to make the adapter read its own files or show its identity to a broker.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from eventengine_adapter.samples.broker_lag import KafkaTopic, OffsetsOfPartition, start_of
+from eventengine_adapter.samples.pod_samples import PARTITIONS_MAX
+
+REQUEST_SECONDS_MAX: Final = 3.0
+PEEK_SECONDS_MAX: Final = 1.5
+PEEK_OFFSETS_MAX: Final = 1000
+"""A tail longer than this is not taken for markers alone, and not looked at."""
+
+CLIENTS_MAX: Final = 16
+_HONOURED: Final = frozenset(
+    {"broker.address.family", "security.protocol", "socket.connection.setup.timeout.ms"}
+)
+_PROTOCOLS: Final = frozenset({"plaintext", "ssl"})
+_CREDENTIALS: Final = ("sasl.", "ssl.")
+_QUIET: Final = {"log_level": 0, "socket.timeout.ms": 3000, "client.id": "eventengine-adapter"}
+
+
+class BrokerError(Exception):
+    """Nothing is known of a topic. The message is shown to users who ask for its lag."""
+
+
+def refusal(properties: Mapping[str, str]) -> str:
+    """Why a source with these properties is not asked about; empty if it is."""
+    protocol = properties.get("security.protocol", "plaintext").lower()
+    needed = sorted(name for name in properties if name.startswith(_CREDENTIALS))
+    if protocol not in _PROTOCOLS or needed:
+        what = needed[0] if needed else f"security.protocol {protocol}"
+        return f"its source needs credentials ({what}), which the adapter has none of"
+    return ""
+
+
+class KafkaBrokers:
+    """Asks brokers about topics. Its methods block, and may be called from several threads for different topics."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._clients: OrderedDict[tuple[Any, ...], AdminClient] = OrderedDict()
+        self._looked_at: dict[tuple[Any, ...], bool] = {}
+        self._lock = threading.Lock()
+        """Held for the two dictionaries, never during a call."""
+
+    def offsets(self, topic: KafkaTopic) -> dict[int, OffsetsOfPartition]:
+        """The offsets of every partition of `topic`.
+
+        Raises:
+            BrokerError: the brokers can't be reached, the topic doesn't exist, or the answer is incomplete.
+        """
+        why_not = refusal(dict(topic.properties))
+        if why_not:
+            raise BrokerError(why_not)
+        try:
+            admin = self._client(topic)
+            partitions = self._partitions(admin, topic)
+            committed = self._committed(admin, topic, partitions)
+            earliest = self._ends(admin, topic, partitions, OffsetSpec.earliest())
+            # The last stable offset: the end as a reader of committed data sees it.
+            last_stable = self._ends(admin, topic, partitions, OffsetSpec.latest())
+            found = {
+                number: OffsetsOfPartition(earliest[number], last_stable[number], committed[number])
+                for number in partitions
+            }
+            return self._look_at_tails(topic, found)
+        except KafkaException as error:
+            raise BrokerError(_words(error)) from error
+        except TimeoutError as error:
+            raise BrokerError(f"no answer within {REQUEST_SECONDS_MAX:g} s") from error
+
+    def _client(self, topic: KafkaTopic) -> AdminClient:
+        configuration = _configuration(topic)
+        key = tuple(sorted(configuration.items()))
+        with self._lock:
+            client = self._clients.pop(key, None) or AdminClient(configuration)
+            self._clients[key] = client
+            while len(self._clients) > CLIENTS_MAX:
+                self._clients.popitem(last=False)
+        return client
+
+    def _partitions(self, admin: AdminClient, topic: KafkaTopic) -> list[int]:
+        found = admin.list_topics(topic.topic, timeout=REQUEST_SECONDS_MAX).topics[topic.topic]
+        if found.error is not None:
+            raise BrokerError(f"topic {topic.topic}: {found.error.str()}")
+        if not 0 < len(found.partitions) <= PARTITIONS_MAX:
+            raise BrokerError(f"topic {topic.topic} has {len(found.partitions)} partitions")
+        return sorted(found.partitions)
+
+    def _committed(
+        self, admin: AdminClient, topic: KafkaTopic, partitions: list[int]
+    ) -> dict[int, int | None]:
+        question = ConsumerGroupTopicPartitions(
+            topic.group, [TopicPartition(topic.topic, number) for number in partitions]
+        )
+        # Stable: an offset inside a transaction that is still open is not committed yet, and not refused either.
+        futures = admin.list_consumer_group_offsets(
+            [question], require_stable=True, request_timeout=REQUEST_SECONDS_MAX
+        )
+        answer = futures[topic.group].result(REQUEST_SECONDS_MAX)
+        committed: dict[int, int | None] = {}
+        for found in answer.topic_partitions:
+            if found.error is not None:
+                raise BrokerError(f"group {topic.group}, partition {found.partition}: {found.error.str()}")
+            committed[found.partition] = None if found.offset == OFFSET_INVALID else found.offset
+        if set(committed) != set(partitions):
+            raise BrokerError(f"group {topic.group}: the brokers left partitions out")
+        return committed
+
+    def _ends(
+        self, admin: AdminClient, topic: KafkaTopic, partitions: list[int], end: OffsetSpec
+    ) -> dict[int, int]:
+        futures = admin.list_offsets(
+            {TopicPartition(topic.topic, number): end for number in partitions},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_SECONDS_MAX,
+        )
+        return {
+            asked.partition: int(future.result(REQUEST_SECONDS_MAX).offset)
+            for asked, future in futures.items()
+        }
+
+    def _look_at_tails(
+        self, topic: KafkaTopic, offsets: dict[int, OffsetsOfPartition]
+    ) -> dict[int, OffsetsOfPartition]:
+        """Find out which short tails are markers alone; what was found holds until an offset moves."""
+        starts: dict[int, int] = {}
+        for number, found in offsets.items():
+            start = start_of(found, from_earliest=topic.from_earliest)
+            if start is not None and 0 < found.last_stable - start <= PEEK_OFFSETS_MAX:
+                starts[number] = start
+        keys = {
+            number: (topic.bootstrap_servers, topic.topic, number, start, offsets[number].last_stable)
+            for number, start in starts.items()
+        }
+        with self._lock:
+            known = {number: self._looked_at[key] for number, key in keys.items() if key in self._looked_at}
+        unknown = {number: start for number, start in starts.items() if number not in known}
+        if unknown:
+            known |= self._peek(topic, unknown)
+        with self._lock:
+            if len(self._looked_at) > PARTITIONS_MAX:
+                self._looked_at.clear()
+            self._looked_at |= {keys[number]: drained for number, drained in known.items()}
+        return {number: replace(found, drained=known.get(number, False)) for number, found in offsets.items()}
+
+    def _peek(self, topic: KafkaTopic, starts: dict[int, int]) -> dict[int, bool]:
+        """Whether each partition ends without a record from that offset on; left out where time ran out."""
+        consumer = Consumer(
+            _configuration(topic)
+            | {
+                "group.id": "eventengine-adapter-never-committed",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "fetch.message.max.bytes": 1024,
+                "queued.max.messages.kbytes": 1024,
+            }
+        )
+        drained: dict[int, bool] = {}
+        deadline = self._clock() + PEEK_SECONDS_MAX
+        try:
+            consumer.assign([TopicPartition(topic.topic, number, start) for number, start in starts.items()])
+            while len(drained) < len(starts) and (remaining := deadline - self._clock()) > 0:
+                message = consumer.poll(remaining)
+                if message is None:
+                    break
+                number = message.partition()
+                error = message.error()
+                if number is None or number in drained:
+                    continue
+                if error is None:
+                    drained[number] = False
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - public, for all its name
+                    drained[number] = True
+        finally:
+            consumer.close()
+        return drained
+
+
+def _configuration(topic: KafkaTopic) -> dict[str, Any]:
+    honoured = {name: value for name, value in topic.properties if name in _HONOURED}
+    return {**_QUIET, **honoured, "bootstrap.servers": ",".join(topic.bootstrap_servers)}
+
+
+def _words(error: KafkaException) -> str:
+    cause = error.args[0] if error.args else error
+    return str(cause.str() if isinstance(cause, KafkaError) else cause)[:256]

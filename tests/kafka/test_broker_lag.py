@@ -1,0 +1,126 @@
+"""The adapter's questions to brokers, asked of a real one: what is left for a group that nobody runs."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from eventengine_adapter.samples.broker_lag import KafkaTopic, lag_of
+from eventengine_adapter.sources.kafka_brokers import BrokerError, KafkaBrokers
+from eventengine_harness.brokers import Broker
+
+
+def topic_of(broker: Broker, name: str, *, from_earliest: bool = True) -> KafkaTopic:
+    return KafkaTopic("moves", (broker.bootstrap_servers,), name, f"group-of-{name}", from_earliest)
+
+
+def lags(topic: KafkaTopic) -> dict[int, int | None]:
+    """The lag of every partition, as an adapter that was just started finds it."""
+    offsets = KafkaBrokers().offsets(topic)
+    return {number: lag_of(found, from_earliest=topic.from_earliest) for number, found in offsets.items()}
+
+
+def commit(broker: Broker, topic: KafkaTopic, offsets: dict[int, int]) -> None:
+    """Commit as an owner would have, without one running."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
+    wish = ConsumerGroupTopicPartitions(
+        topic.group, [TopicPartition(topic.topic, number, offset) for number, offset in offsets.items()]
+    )
+    admin.alter_consumer_group_offsets([wish])[topic.group].result(10)
+
+
+def produce(broker: Broker, topic: KafkaTopic, counts: dict[int, int], *, abort: bool = False) -> None:
+    """One transaction with that many records per partition."""
+    producer = Producer(
+        {
+            "bootstrap.servers": broker.bootstrap_servers,
+            "transactional.id": f"producer-of-{topic.topic}",
+            "log_level": 0,
+        }
+    )
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    for number, count in counts.items():
+        for _ in range(count):
+            producer.produce(topic.topic, b"event", partition=number)
+    producer.flush(20)
+    if abort:
+        producer.abort_transaction(20)
+    else:
+        producer.commit_transaction(20)
+
+
+def test_a_group_that_never_ran_has_everything_to_do_or_nothing_is_known(kafka: Broker, unique: str) -> None:
+    kafka.create_topic(unique, 2)
+    produce(kafka, topic_of(kafka, unique), {0: 5})
+
+    found = lags(topic_of(kafka, unique))
+
+    assert found == {0: 6, 1: 0}, "five events and one marker: never too small"
+    assert lags(topic_of(kafka, unique, from_earliest=False)) == {0: None, 1: None}
+
+
+def test_a_drained_topic_reads_zero_whatever_markers_are_left(kafka: Broker, unique: str) -> None:
+    """An owner that stops after its last event has not stepped over the markers behind it."""
+    topic = topic_of(kafka, unique)
+    kafka.create_topic(unique, 1)
+    produce(kafka, topic, {0: 5})
+    produce(kafka, topic, {0: 3}, abort=True)
+    commit(kafka, topic, {0: 5})
+
+    assert lags(topic) == {0: 0}
+
+    produce(kafka, topic, {0: 2})
+    found = lags(topic)[0]
+    assert found is not None
+    assert found >= 2
+
+
+def test_an_open_transaction_is_no_lag_yet(kafka: Broker, unique: str) -> None:
+    """The last stable offset ends before it: no reader of committed data could read it now."""
+    topic = topic_of(kafka, unique)
+    kafka.create_topic(unique, 1)
+    commit(kafka, topic, {0: 0})
+    producer = Producer(
+        {
+            "bootstrap.servers": kafka.bootstrap_servers,
+            "transactional.id": f"open-{unique}",
+            "log_level": 0,
+        }
+    )
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    for _ in range(5):
+        producer.produce(unique, b"event", partition=0)
+    producer.flush(20)
+
+    assert lags(topic) == {0: 0}
+
+    producer.commit_transaction(20)
+    assert lags(topic) == {0: 6}
+
+
+def test_a_topic_that_does_not_exist_is_an_error_that_names_it(kafka: Broker, unique: str) -> None:
+    with pytest.raises(BrokerError, match=unique):
+        KafkaBrokers().offsets(topic_of(kafka, unique))
+
+
+def test_a_broker_that_is_away_is_an_error_within_seconds(unique: str) -> None:
+    away = KafkaTopic("moves", ("127.0.0.1:1",), unique, "group", True)
+
+    with pytest.raises(BrokerError):
+        KafkaBrokers().offsets(away)
+
+
+def test_asking_leaves_no_trace_in_the_group(kafka: Broker, unique: str) -> None:
+    topic = topic_of(kafka, unique)
+    kafka.create_topic(unique, 1)
+    produce(kafka, topic, {0: 1})
+    lags(topic)
+
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": topic.group})
+    try:
+        committed = consumer.committed([TopicPartition(unique, 0)], timeout=10)
+    finally:
+        consumer.close()
+    assert committed[0].offset < 0
