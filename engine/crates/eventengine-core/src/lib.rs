@@ -17,3 +17,4 @@ pub mod program;
 pub mod ring;
 pub mod shedding;
 pub mod stats;
+mod sync;

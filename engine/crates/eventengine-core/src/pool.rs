@@ -17,9 +17,10 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::parse::{PADDING, Payload};
+use crate::sync::{AtomicU32, AtomicU64};
 
 /// No chunk: the end of a list.
 const NONE: u32 = u32::MAX;
@@ -186,6 +187,17 @@ impl Pool {
         // per chunk.
         let bytes =
             unsafe { std::slice::from_raw_parts_mut(self.start(chunk.index), self.chunk_bytes + PADDING) };
+        Payload::seal(bytes, length).expect("there is room behind a chunk's last byte")
+    }
+
+    /// The payload in a chunk that is on its way; as [`Pool::payload`].
+    ///
+    /// # Safety
+    /// Nobody else may touch the chunk's bytes for as long as the payload, or what is borrowed from it, lives.
+    pub(crate) unsafe fn payload_in_transit(&self, index: u32, length: usize) -> Payload<'_> {
+        assert!(index < self.chunks && length <= self.chunk_bytes);
+        // SAFETY: in range (asserted above); that nobody else is there is the caller's duty.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(self.start(index), self.chunk_bytes + PADDING) };
         Payload::seal(bytes, length).expect("there is room behind a chunk's last byte")
     }
 

@@ -9,13 +9,13 @@
 //! pushed descriptor is visible after [`Producer::publish`]; between lanes there is no
 //! order but the consumer's, who empties a more urgent lane first.
 
-use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::pool::RawChunk;
 use crate::program::Routing;
+use crate::sync::{AtomicU64, UnsafeCell};
 
 /// Slots of one I/O thread's lanes together.
 pub const RING_SLOTS: usize = 1 << 16;
@@ -236,7 +236,7 @@ impl Producer {
         }
         let slot = &self.shared.slots[(self.tail & self.mask) as usize];
         // SAFETY: the slot is free (checked above), and this is the only producer.
-        unsafe { (*slot.get()).write(descriptor) };
+        slot.with_mut(|slot| unsafe { (*slot).write(descriptor) });
         self.tail += 1;
         Ok(())
     }
@@ -281,7 +281,7 @@ impl Consumer {
         let slot = &self.shared.slots[(self.head & self.mask) as usize];
         // SAFETY: the tail has passed this slot, so it was written, and the producer leaves it alone until
         // the head has passed it; this is the only consumer, and it is borrowed for as long as the reference.
-        Some(unsafe { (*slot.get()).assume_init_ref() })
+        Some(slot.with(|slot| unsafe { (*slot).assume_init_ref() }))
     }
 
     /// Takes the next descriptor. Its slot is free for the producer after [`Consumer::release`].

@@ -39,7 +39,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         for turn in 0..inputs {
             let input = (self.next_input + turn) % inputs;
             let Some(next) = self.inputs[input][lane].peek() else { continue };
-            if next.kind == Kind::Event && !self.executor.is_ready(next) {
+            if next.kind == Kind::Event && !self.executor.claim(next) {
                 continue;
             }
             self.next_input = (input + 1) % inputs;

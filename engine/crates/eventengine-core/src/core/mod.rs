@@ -207,9 +207,11 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         self.since_flush >= BATCH
     }
 
-    /// Whether nothing waits in any lane.
+    /// Whether nothing can be done now: every lane is empty, or its first event is in a worker's hands.
     pub fn is_idle(&mut self) -> bool {
-        self.inputs.iter_mut().flatten().all(Consumer::is_empty)
+        let executor = &self.executor;
+        let nothing = |lane: &mut Consumer| lane.peek().is_none_or(|next| !executor.is_ready(next));
+        self.inputs.iter_mut().flatten().all(nothing)
             && !(self.cut_requested.load(Ordering::Acquire) && self.cut.buffer().is_some())
     }
 

@@ -1,9 +1,15 @@
 //! Executors: who reads an event's payload before the core applies it.
 //!
-//! Owns the trait between the core and the threads that parse, and the executor
-//! [`Pinned`]. Whoever parses, the core takes the events of a lane in the order in which
-//! they were pushed: order per (source, partition, producer) is the lanes', in every
-//! executor.
+//! Owns the trait between the core and whoever parses, and its two forms: [`Pinned`] and
+//! [`work_stealing`]. Whoever parses, the core takes the events of a lane in the order in
+//! which they were pushed: order per (source, partition, producer) is the lanes', in
+//! every executor. The executor is bound when the engine is compiled: the pinned one
+//! costs nothing on an event's way.
+
+mod queue;
+#[cfg(test)]
+mod tests;
+pub mod work_stealing;
 
 use crate::parse::{Payload, Refusal};
 use crate::program::Schema;
@@ -17,10 +23,13 @@ pub trait Executor: Send {
     /// What payloads look like.
     type Schema: Schema;
 
-    /// Whether the event that is first in its lane can be taken now. If not, its lane waits.
-    fn is_ready(&mut self, descriptor: &Descriptor) -> bool;
+    /// Whether nobody else is reading the event just now.
+    fn is_ready(&self, descriptor: &Descriptor) -> bool;
 
-    /// The event in `payload`, which was found ready before and is the caller's.
+    /// Takes the event for the core. False while somebody else is reading it: its lane waits.
+    fn claim(&mut self, descriptor: &Descriptor) -> bool;
+
+    /// The event in `payload`, which was claimed before.
     fn read<'payload>(
         &mut self,
         descriptor: &Descriptor,
@@ -35,10 +44,17 @@ pub struct Pinned<S>(pub S);
 impl<S: Schema> Executor for Pinned<S> {
     type Schema = S;
 
-    fn is_ready(&mut self, _descriptor: &Descriptor) -> bool {
+    #[inline(always)]
+    fn is_ready(&self, _descriptor: &Descriptor) -> bool {
         true
     }
 
+    #[inline(always)]
+    fn claim(&mut self, _descriptor: &Descriptor) -> bool {
+        true
+    }
+
+    #[inline(always)]
     fn read<'payload>(
         &mut self,
         _descriptor: &Descriptor,

@@ -37,7 +37,7 @@ pub struct Routing {
 /// Reads payloads. What it learns on the way, such as the order of keys, changes its speed and never its answers.
 pub trait Schema: Clone + Send {
     /// An event that was read and checked, possibly borrowed from its payload.
-    type Event<'payload>: Copy;
+    type Event<'payload>: Copy + Send;
 
     /// Reads and checks a payload; a refusal says where in it.
     fn read<'payload>(&mut self, payload: Payload<'payload>) -> Result<Self::Event<'payload>, Refusal>;

@@ -1,0 +1,249 @@
+//! The work-stealing executor: workers parse ahead of the core, which applies in order.
+//!
+//! Owns the way of an event's payload to a worker and of the parsed event back. An I/O
+//! thread offers each event to a worker's queue through its [`Feed`] and pushes the
+//! descriptor into its lane as ever. Workers take from their own queues, else from each
+//! other's. The parsed event lies in a table beside the slab, at its chunk's place.
+//!
+//! Rules of order and ownership:
+//! - Who reads an event is settled by one compare-and-swap on its chunk's state: a worker,
+//!   or the core, which takes what nobody has begun. So nothing waits in a queue while the
+//!   core is idle, a stalled worker holds up no more than the event in its hands, and a
+//!   full queue costs nothing but the help.
+//! - The core takes a lane's events in order and leaves a lane whose first event is in a
+//!   worker's hands. Other lanes go on.
+//! - A state carries the chunk's generation: what a queue still holds of a chunk that was
+//!   used again is recognised and forgotten.
+//! - A worker reads a chunk only between taking and finishing it, and the core claims the
+//!   chunk only before or after: nobody writes to what somebody reads.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::queue::{Filler, Taker, queue};
+use super::{EventOf, Executor};
+use crate::parse::Reason;
+use crate::pool::{Pool, RawChunk};
+use crate::program::Schema;
+use crate::ring::{Descriptor, Kind};
+use crate::stats::Counter;
+use crate::sync::{AtomicU32, UnsafeCell};
+
+/// Workers of one engine, at most.
+pub const WORKERS_MAX: usize = 16;
+
+/// Events that wait for one worker from one I/O thread, at most. More stay with the core.
+const QUEUE_ITEMS: usize = if cfg!(loom) { 2 } else { 1024 };
+
+// A chunk's generation leaves the two lowest bits free.
+const STATE_MASK: u32 = 0b11;
+/// Offered to the workers.
+const RAW: u32 = 1;
+/// In the hands of a worker, or of the core.
+const TAKEN: u32 = 2;
+/// In the table.
+const PARSED: u32 = 3;
+
+/// What is known of the event in each chunk.
+struct States {
+    states: Box<[AtomicU32]>,
+    lengths: Box<[AtomicU32]>,
+}
+
+type Parsed<S> = Result<<S as Schema>::Event<'static>, Reason>;
+
+struct Table<S: Schema> {
+    pool: Arc<Pool>,
+    states: Arc<States>,
+    events: Box<[UnsafeCell<MaybeUninit<Parsed<S>>>]>,
+}
+
+// SAFETY: a place of `events` is written by the one worker that took its chunk's event and read by the core
+// after that worker's release; all else is atomic. A schema's events are `Send`.
+unsafe impl<S: Schema> Sync for Table<S> {}
+// SAFETY: as above.
+unsafe impl<S: Schema> Send for Table<S> {}
+
+/// The core's side.
+pub struct WorkStealing<S: Schema> {
+    schema: S,
+    table: Arc<Table<S>>,
+}
+
+/// An I/O thread's side.
+pub struct Feed {
+    states: Arc<States>,
+    queues: Box<[Filler]>,
+    next: usize,
+}
+
+/// A worker's side. Belongs to one thread, which brings the waiting.
+pub struct Worker<S: Schema> {
+    schema: S,
+    table: Arc<Table<S>>,
+    /// Its own queues first, then those of the others.
+    queues: Box<[Taker]>,
+    parsed: Arc<Counter>,
+}
+
+/// An event in a worker's hands.
+pub(super) struct Job(RawChunk);
+
+/// An executor with its workers and the feeds of so many I/O threads.
+///
+/// # Panics
+/// If there is no worker, or more than [`WORKERS_MAX`].
+pub fn work_stealing<S: Schema>(
+    schema: S,
+    pool: &Arc<Pool>,
+    workers: usize,
+    io_threads: usize,
+) -> (WorkStealing<S>, Vec<Worker<S>>, Vec<Feed>) {
+    assert!((1..=WORKERS_MAX).contains(&workers));
+    let chunks = 0..pool.chunks();
+    let states = Arc::new(States {
+        states: chunks.clone().map(|_| AtomicU32::new(0)).collect(),
+        lengths: chunks.clone().map(|_| AtomicU32::new(0)).collect(),
+    });
+    let events = chunks.map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
+    let table = Arc::new(Table { pool: Arc::clone(pool), states: Arc::clone(&states), events });
+    let mut takers: Vec<Vec<Taker>> = vec![Vec::new(); workers];
+    let mut feeds = Vec::new();
+    for _ in 0..io_threads {
+        let queues = takers.iter_mut().map(|takers| {
+            let (filler, taker) = queue(QUEUE_ITEMS);
+            takers.push(taker);
+            filler
+        });
+        feeds.push(Feed { queues: queues.collect(), states: Arc::clone(&states), next: 0 });
+    }
+    let crew = (0..workers).map(|first| Worker {
+        schema: schema.clone(),
+        table: Arc::clone(&table),
+        queues: (0..workers).flat_map(|turn| takers[(first + turn) % workers].iter().cloned()).collect(),
+        parsed: Arc::default(),
+    });
+    let crew = crew.collect();
+    (WorkStealing { schema, table }, crew, feeds)
+}
+
+fn pack(chunk: RawChunk) -> u64 {
+    u64::from(chunk.generation) << 32 | u64::from(chunk.index)
+}
+
+fn unpack(item: u64) -> RawChunk {
+    RawChunk { index: item as u32, generation: (item >> 32) as u32 }
+}
+
+impl States {
+    /// Takes an event that nobody has begun.
+    fn take(&self, chunk: RawChunk) -> Result<(), u32> {
+        let state = &self.states[chunk.index as usize];
+        let (raw, taken) = (chunk.generation | RAW, chunk.generation | TAKEN);
+        state.compare_exchange(raw, taken, Ordering::AcqRel, Ordering::Acquire).map(|_| ())
+    }
+
+    fn of(&self, chunk: RawChunk) -> u32 {
+        let state = self.states[chunk.index as usize].load(Ordering::Acquire);
+        if state & !STATE_MASK == chunk.generation { state & STATE_MASK } else { 0 }
+    }
+}
+
+impl Feed {
+    /// Offers an event to the workers. To be called before its descriptor is published.
+    pub fn offer(&mut self, descriptor: &Descriptor) {
+        let chunk = descriptor.chunk;
+        if descriptor.kind != Kind::Event || chunk.is_none() {
+            return;
+        }
+        let state = &self.states.states[chunk.index as usize];
+        self.states.lengths[chunk.index as usize].store(descriptor.length, Ordering::Relaxed);
+        state.store(chunk.generation | RAW, Ordering::Release);
+        for _ in 0..self.queues.len() {
+            self.next = (self.next + 1) % self.queues.len();
+            if self.queues[self.next].push(pack(chunk)) {
+                return;
+            }
+        }
+    }
+}
+
+impl<S: Schema> Worker<S> {
+    /// Takes and parses one event. False if there was none.
+    pub fn step(&mut self) -> bool {
+        let Some(item) = self.queues.iter().find_map(Taker::pop) else { return false };
+        if let Some(job) = self.begin(item) {
+            self.finish(job);
+        }
+        true
+    }
+
+    /// Whether no event waits.
+    pub fn is_idle(&self) -> bool {
+        self.queues.iter().all(Taker::is_empty)
+    }
+
+    /// Events that this worker has parsed.
+    pub fn parsed(&self) -> Arc<Counter> {
+        Arc::clone(&self.parsed)
+    }
+
+    /// Takes the event of a queue's item, unless the core has taken it.
+    pub(super) fn begin(&mut self, item: u64) -> Option<Job> {
+        let chunk = unpack(item);
+        self.table.states.take(chunk).ok().map(|()| Job(chunk))
+    }
+
+    /// The next item of the queues.
+    #[cfg(any(test, loom))]
+    pub(super) fn next(&mut self) -> Option<u64> {
+        self.queues.iter().find_map(Taker::pop)
+    }
+
+    pub(super) fn finish(&mut self, job: Job) {
+        let Job(chunk) = job;
+        let index = chunk.index as usize;
+        let length = self.table.states.lengths[index].load(Ordering::Relaxed);
+        // SAFETY: the core claims a chunk only when its event is in nobody else's hands, and it is in ours.
+        let payload = unsafe { self.table.pool.bytes_in_transit(chunk.index, length as usize) };
+        let event = self.schema.read(payload);
+        // SAFETY: the event is in our hands, so nobody else touches its place. Lifetimes don't change the
+        // layout; the core shortens this one to that of the payload, which lies in the slab for as long.
+        self.table.events[index].with_mut(|place| unsafe {
+            place.cast::<Result<S::Event<'_>, Reason>>().write(event);
+        });
+        self.table.states.states[index].store(chunk.generation | PARSED, Ordering::Release);
+        self.parsed.add(1);
+    }
+}
+
+impl<S: Schema> Executor for WorkStealing<S> {
+    type Schema = S;
+
+    fn is_ready(&self, descriptor: &Descriptor) -> bool {
+        descriptor.chunk.is_none() || self.table.states.of(descriptor.chunk) != TAKEN
+    }
+
+    fn claim(&mut self, descriptor: &Descriptor) -> bool {
+        if descriptor.chunk.is_none() || self.table.states.take(descriptor.chunk).is_ok() {
+            return true;
+        }
+        self.table.states.of(descriptor.chunk) != TAKEN
+    }
+
+    fn read<'payload>(
+        &mut self,
+        descriptor: &Descriptor,
+        payload: &'payload [u8],
+    ) -> Result<EventOf<'payload, Self>, Reason> {
+        let chunk = descriptor.chunk;
+        if self.table.states.of(chunk) != PARSED {
+            return self.schema.read(payload);
+        }
+        // SAFETY: the state says that a worker has written it, and nobody writes there until the chunk is
+        // used again. What it borrows is `payload`: the same bytes of the slab.
+        self.table.events[chunk.index as usize]
+            .with(|place| unsafe { place.cast::<Result<S::Event<'payload>, Reason>>().read() })
+    }
+}
