@@ -464,7 +464,6 @@ class EngineConfig(Model):
 INACTIVE_KEYS: Final = frozenset(
     {
         "durability",
-        "executor",
         "monitoring.gcPauseAlertMs",
         "monitoring.heapProfileInterval",
         "monitoring.rollbackSlaMs",

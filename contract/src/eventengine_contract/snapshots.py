@@ -140,6 +140,14 @@ class Process(_Part):
     core_thread_cpu: int | None = None
 
 
+class Workers(_Part):
+    """Threads that parse beside the core thread: none in the pinned executor."""
+
+    threads: Count = 0
+    pinned: Count = 0
+    parsed_events: Count = 0
+
+
 class Counters(_Part):
     """Totals since the process started. Shed events are counted by class, and by source and class."""
 
@@ -183,5 +191,6 @@ class Snapshot(_Part):
     sources: list[Source]
     allocator: Allocator
     process: Process
+    workers: Workers = Workers()
     counters: Counters
     latency: Latency

@@ -56,26 +56,67 @@ pub fn list_format(cpus: &[usize]) -> String {
     text
 }
 
+/// Cores that the process may keep busy at the same time: its CPUs, or less where it is limited to less.
+pub fn cores(allowed: &[usize], limit_millicores: Option<u64>) -> usize {
+    let limit = limit_millicores.map_or(usize::MAX, |limit| (limit / 1000).max(1) as usize);
+    allowed.len().min(limit)
+}
+
 /// How the process' threads share its CPUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     /// All CPUs that the process was given.
     pub allowed: Vec<usize>,
+    /// Cores that it may keep busy at the same time.
+    pub cores: usize,
     /// The core thread's.
     pub core: Option<usize>,
+    /// Threads that parse beside the core thread.
+    pub workers: usize,
+    /// Theirs, one each; none without pinning.
+    pub worker_cpus: Vec<usize>,
     /// The others'.
     pub others: Vec<usize>,
 }
 
 /// The core thread gets the last CPU for itself; with one CPU, or without pinning, all share all.
-pub fn place(allowed: &[usize], pinning: bool) -> Placement {
+pub fn place(allowed: &[usize], pinning: bool, cores: usize) -> Placement {
     let (core, others) = match allowed {
         [] => (None, Vec::new()),
         [only] => (pinning.then_some(*only), vec![*only]),
         [others @ .., last] if pinning => (Some(*last), others.to_vec()),
         all => (None, all.to_vec()),
     };
-    Placement { allowed: allowed.to_vec(), core, others }
+    Placement { allowed: allowed.to_vec(), cores, core, workers: 0, worker_cpus: Vec::new(), others }
+}
+
+impl Placement {
+    /// Gives half of the cores to workers, never the last one that I/O has.
+    ///
+    /// With two CPUs the worker shares the core thread's: I/O stays apart from both.
+    pub fn with_workers(mut self, most: usize) -> Placement {
+        self.workers = (self.cores / 2).min(self.cores.saturating_sub(2)).clamp(1, most);
+        if self.core.is_some() {
+            let from = self.others.len() - self.workers.min(self.others.len() - 1);
+            self.worker_cpus = self.others.split_off(from);
+            if self.worker_cpus.is_empty() {
+                self.worker_cpus = self.core.into_iter().collect();
+            }
+        }
+        self
+    }
+
+    /// Whether the core thread has a CPU that no other thread is on, and may keep it busy by looking for work.
+    pub fn core_is_alone(&self) -> bool {
+        let alone = |cpu| !self.others.contains(&cpu) && !self.worker_cpus.contains(&cpu);
+        self.cores >= 2 && self.core.is_some_and(alone)
+    }
+
+    /// The same of a worker.
+    pub fn worker_is_alone(&self, worker: usize) -> bool {
+        let cpu = self.worker_cpus.get(worker).copied();
+        self.cores >= 2 && cpu.is_some() && cpu != self.core
+    }
 }
 
 #[cfg(test)]
@@ -91,11 +132,40 @@ mod tests {
 
     #[test]
     fn the_core_thread_gets_the_last_cpu_and_the_others_the_rest() {
-        assert_eq!(place(&[2, 3, 5], true).core, Some(5));
-        assert_eq!(place(&[2, 3, 5], true).others, [2, 3]);
-        assert_eq!(place(&[2, 3], false).core, None);
-        assert_eq!(place(&[2, 3], false).others, [2, 3]);
-        assert_eq!(place(&[7], true), Placement { allowed: vec![7], core: Some(7), others: vec![7] });
+        let of_three = place(&[2, 3, 5], true, 3);
+        assert_eq!((of_three.core, &of_three.others[..]), (Some(5), &[2, 3][..]));
+        assert!(of_three.core_is_alone());
+        let unpinned = place(&[2, 3], false, 2);
+        assert_eq!((unpinned.core, &unpinned.others[..]), (None, &[2, 3][..]));
+        let of_one = place(&[7], true, 1);
+        assert_eq!((of_one.core, &of_one.others[..]), (Some(7), &[7][..]));
+        assert!(!of_one.core_is_alone());
+    }
+
+    #[test]
+    fn a_process_limited_to_one_core_does_not_spin_on_any_of_its_cpus() {
+        assert_eq!(cores(&[0, 1, 2, 3], Some(1500)), 1);
+        assert_eq!(cores(&[0, 1, 2, 3], Some(2000)), 2);
+        assert_eq!(cores(&[0, 1], None), 2);
+        assert!(!place(&[0, 1, 2, 3], true, 1).core_is_alone());
+    }
+
+    #[test]
+    fn workers_are_never_on_the_cpus_of_io() {
+        for count in 2..40_usize {
+            let allowed: Vec<usize> = (0..count).collect();
+            let placement = place(&allowed, true, count).with_workers(16);
+            assert_eq!(placement.worker_cpus.len(), placement.workers);
+            assert!((1..=16).contains(&placement.workers), "{placement:?}");
+            assert!(!placement.others.is_empty());
+            assert!(placement.others.iter().all(|cpu| !placement.worker_cpus.contains(cpu)));
+            assert!(!placement.others.contains(&(count - 1)));
+            assert_eq!(placement.core_is_alone(), count > 2, "with two CPUs core and worker share one");
+        }
+        let limited = place(&[0, 1, 2, 3, 4, 5, 6, 7], true, 2).with_workers(16);
+        assert_eq!((limited.workers, &limited.worker_cpus[..]), (1, &[6][..]));
+        let unpinned = place(&[0, 1, 2, 3], false, 4).with_workers(16);
+        assert_eq!((unpinned.workers, &unpinned.worker_cpus[..]), (2, &[][..]));
     }
 
     #[test]

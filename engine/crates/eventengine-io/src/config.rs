@@ -32,6 +32,8 @@ pub struct Config {
     pub transactions: Transactions,
     /// The slab of chunks.
     pub buffer_pool: BufferPool,
+    /// Who parses.
+    pub executor: Executor,
     /// When direct events may be refused.
     pub shedding: Shedding,
     /// Limits of one event.
@@ -167,6 +169,16 @@ pub struct BufferPool {
     pub chunk_bytes: usize,
     /// Number of chunks.
     pub chunks: u32,
+}
+
+/// Who parses events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Executor {
+    /// The core thread alone.
+    Pinned,
+    /// Workers beside it.
+    WorkStealing,
 }
 
 /// When direct events may be refused.

@@ -42,8 +42,7 @@ pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
             crate::log::warning("core", &format!("could not be bound to CPU {cpu}"));
         }
     }
-    let own_cpu = placement.core.is_some_and(|cpu| !placement.others.contains(&cpu));
-    let spin = if own_cpu { SPIN_NANOSECONDS } else { 0 };
+    let spin = if placement.core_is_alone() { SPIN_NANOSECONDS } else { 0 };
     let service = shared.config.program.service_time_nanoseconds;
     let allocated = tikv_jemalloc_ctl::thread::allocatedp::read().ok();
     let mut baseline = allocated.as_ref().map_or(0, |pointer| pointer.get());

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use eventengine_core::core::{PARTITIONS, Parts as CoreParts};
 use eventengine_core::cut::{CutReader, exchange};
+use eventengine_core::executor::work_stealing::Feed;
 use eventengine_core::pool::{Allocator, Pool};
 use eventengine_core::ring::{Consumer, LANE_EVENTS, LANE_SLOTS, LANES, Producer, RING_SLOTS, lanes, ring};
 use eventengine_core::stats::CoreStats;
@@ -19,22 +20,25 @@ use eventengine_core::stats::CoreStats;
 use crate::affinity::{self, Placement};
 use crate::config::{Config, Identity};
 use crate::direct::{Bell, Replies};
+use crate::executors::{Body, Machine};
 use crate::kafka::publisher::{self, Member, Publisher};
 use crate::kafka::source;
-use crate::machine::{self, Machine};
+use crate::machine;
 use crate::shared::{RingReport, Shared, lock};
 use crate::snapshot::{Kept, LatencyPart, Sampler};
-use crate::{Error, clock, log, metrics, snapshot, tcp};
+use crate::{Error, clock, executors, log, metrics, snapshot, tcp};
 
 /// After-images that one cut has room for; the core waits for a commit when they are used up.
 pub(crate) const CUT_RECORDS: usize = 8192;
 
 /// What is made at construction and moves into the threads at the start.
 struct Prepared {
-    machine: Machine,
+    core: Body,
+    workers: Vec<Body>,
     publish: Consumer,
     cut: CutReader,
     kafka: Option<(Allocator, [Producer; LANES])>,
+    feeds: Vec<Feed>,
     direct: Option<Direct>,
     replies: Replies,
 }
@@ -76,7 +80,7 @@ impl Engine {
     pub fn new(config_json: &str, identity_json: &str) -> Result<Engine, Error> {
         let config = Config::parse(config_json)?;
         let identity = Identity::parse(identity_json)?;
-        let placement = affinity::place(&affinity::allowed_cpus(), identity.pinning != "Off");
+        let placement = executors::place(&config, &identity)?;
         let has_kafka = config.kafka_source().is_some();
         let has_tcp = config.tcp_sources().next().is_some();
         let io_threads = (u32::from(has_kafka) + u32::from(has_tcp)).max(1);
@@ -126,6 +130,7 @@ impl Engine {
         }
         let machine = machine::make(
             &shared.config,
+            &placement,
             CoreParts {
                 pool,
                 inputs,
@@ -136,6 +141,8 @@ impl Engine {
                 stats,
             },
         )?;
+        let Machine { core, workers, feeds, reports } = machine;
+        shared.workers = reports;
         let shared = Arc::new(shared);
         shared.health.not_ready("engine", "it has not been started");
         let observer = Observer {
@@ -144,7 +151,7 @@ impl Engine {
             latency: Arc::default(),
             placement: Arc::new(placement),
         };
-        let prepared = Some(Prepared { machine, publish, cut, kafka, direct, replies });
+        let prepared = Some(Prepared { core, workers, publish, cut, kafka, feeds, direct, replies });
         Ok(Engine { shared, observer, prepared, threads: Threads::default() })
     }
 
@@ -180,10 +187,15 @@ impl Engine {
         self.threads.others.push(spawn("ee-sampler", move || {
             snapshot::run(&shared, &observer.sampler, &observer.kept, &observer.latency);
         })?);
-        let shared = Arc::clone(&self.shared);
+        let (shared, core_placement) = (Arc::clone(&self.shared), Arc::clone(&placement));
         self.threads.pipeline.push(spawn("ee-core", move || {
-            (prepared.machine)(&shared, &placement);
+            (prepared.core)(&shared, &core_placement);
         })?);
+        for body in prepared.workers {
+            let (shared, placement) = (Arc::clone(&self.shared), Arc::clone(&placement));
+            self.threads.pipeline.push(spawn("ee-worker", move || body(&shared, &placement))?);
+        }
+        let mut feeds = prepared.feeds;
         let parts = publisher::Parts {
             shared: Arc::clone(&self.shared),
             ring: prepared.publish,
@@ -193,12 +205,13 @@ impl Engine {
         };
         self.threads.pipeline.push(spawn("ee-publisher", move || Publisher::new(parts).run())?);
         if let Some((allocator, lanes)) = prepared.kafka {
-            let parts = source::Parts { shared: Arc::clone(&self.shared), allocator, lanes, member };
+            let shared = Arc::clone(&self.shared);
+            let parts = source::Parts { shared, allocator, lanes, feed: feeds.pop(), member };
             self.threads.sources.push(spawn("ee-source", move || source::run(parts))?);
         }
         if let Some(Direct { allocator, lanes, outcomes, bell }) = prepared.direct {
             let shared = Arc::clone(&self.shared);
-            let parts = tcp::Parts { shared, allocator, lanes, outcomes, bell, listening };
+            let parts = tcp::Parts { shared, allocator, lanes, feed: feeds.pop(), outcomes, bell, listening };
             self.threads.sources.push(spawn("ee-tcp", move || tcp::run(parts))?);
         }
         self.shared.health.ready("engine");
@@ -216,7 +229,7 @@ impl Engine {
         clean &= self.prepared.is_some() || wait_settled(shared, end);
         clean &= uncommitted(shared) == uncommitted_before;
         shared.stop_pipeline.store(true, Ordering::Release);
-        shared.core_waker.wake();
+        shared.wake_for_events();
         shared.publisher_waker.wake();
         clean &= join_until(&mut self.threads.pipeline, end.max(Instant::now() + Duration::from_millis(200)));
         shared.stop_all.store(true, Ordering::Release);
@@ -234,7 +247,7 @@ impl Drop for Engine {
         for stop in [&self.shared.stop_sources, &self.shared.stop_pipeline, &self.shared.stop_all] {
             stop.store(true, Ordering::Release);
         }
-        self.shared.core_waker.wake();
+        self.shared.wake_for_events();
         self.shared.publisher_waker.wake();
     }
 }

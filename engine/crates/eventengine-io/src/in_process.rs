@@ -1,6 +1,6 @@
 //! The in-process source and sink: the caller's own thread is the I/O thread of an engine.
 //!
-//! Owns one pool, one set of lanes and the core thread; there is no publisher and no
+//! Owns one pool, one set of lanes, the core thread and the executor's workers; there is no publisher and no
 //! sampler. The caller offers events, makes them visible, and takes the outcomes, all on
 //! one thread. Nothing here blocks: whoever finds no room comes back later.
 //!
@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use eventengine_core::core::{DIRECT_BASE, PARTITIONS, Parts};
 use eventengine_core::cut::{CutReader, exchange};
+use eventengine_core::executor::work_stealing::Feed;
 use eventengine_core::pool::{Allocator, Pool, Releaser};
 use eventengine_core::ring::{
     Consumer, Descriptor, Kind, LANE_EVENTS, LANES, PRIORITIES, Producer, RING_SLOTS, lanes, ring,
@@ -22,8 +23,9 @@ use eventengine_core::stats::CoreStats;
 use crate::affinity::{self, Placement};
 use crate::config::{Config, Identity};
 use crate::engine::{CUT_RECORDS, spawn};
+use crate::executors::{Body, Machine};
 use crate::shared::Shared;
-use crate::{Error, machine};
+use crate::{Error, executors, machine};
 
 /// What became of one event.
 #[derive(Debug)]
@@ -46,7 +48,8 @@ pub struct InProcess {
     outcomes: Consumer,
     cut: CutReader,
     releaser: Releaser,
-    core: Option<JoinHandle<()>>,
+    feed: Option<Feed>,
+    threads: Vec<JoinHandle<()>>,
     placement: Placement,
 }
 
@@ -58,7 +61,7 @@ impl InProcess {
     pub fn start(config_json: &str, identity_json: &str) -> Result<InProcess, Error> {
         let config = Config::parse(config_json)?;
         let identity = Identity::parse(identity_json)?;
-        let placement = affinity::place(&affinity::allowed_cpus(), identity.pinning != "Off");
+        let placement = executors::place(&config, &identity)?;
         let (pool, mut allocators) = Pool::new(config.buffer_pool.chunk_bytes, config.buffer_pool.chunks, 1);
         let Some(allocator) = allocators.pop() else {
             return Err(Error::Engine("the pool has no allocator".to_owned()));
@@ -67,9 +70,10 @@ impl InProcess {
         let (producers, consumers) = lanes();
         let (publish, outcomes) = ring(RING_SLOTS);
         let (cut_writer, cut) = exchange(PARTITIONS, CUT_RECORDS);
-        let shared = Shared::new(config, identity, Arc::clone(&pool), Arc::clone(&stats), Vec::new());
+        let mut shared = Shared::new(config, identity, Arc::clone(&pool), Arc::clone(&stats), Vec::new());
         let machine = machine::make(
             &shared.config,
+            &placement,
             Parts {
                 pool: Arc::clone(&pool),
                 inputs: vec![consumers],
@@ -80,6 +84,8 @@ impl InProcess {
                 stats,
             },
         )?;
+        let Machine { core, workers, mut feeds, reports } = machine;
+        shared.workers = reports;
         let shared = Arc::new(shared);
         if placement.core.is_some_and(|cpu| !placement.others.contains(&cpu))
             && !affinity::bind(&placement.others)
@@ -88,10 +94,14 @@ impl InProcess {
                 "the calling thread could not make way for the core thread".to_owned(),
             ));
         }
-        let core = {
+        let run = |name: &str, body: Body| {
             let (shared, placement) = (Arc::clone(&shared), placement.clone());
-            spawn("ee-core", move || machine(&shared, &placement))?
+            spawn(name, move || body(&shared, &placement))
         };
+        let mut threads = vec![run("ee-core", core)?];
+        for worker in workers {
+            threads.push(run("ee-worker", worker)?);
+        }
         Ok(InProcess {
             shared,
             allocator,
@@ -99,7 +109,8 @@ impl InProcess {
             outcomes,
             cut,
             releaser: Releaser::new(&pool),
-            core: Some(core),
+            feed: feeds.pop(),
+            threads,
             placement,
         })
     }
@@ -123,6 +134,9 @@ impl InProcess {
             ingested_at_nanoseconds,
             ..Descriptor::new(Kind::Event)
         };
+        if let Some(feed) = &mut self.feed {
+            feed.offer(&descriptor);
+        }
         let pushed = self.lanes[lane].push(descriptor);
         assert!(pushed.is_ok(), "the lane had room before the chunk was taken");
         true
@@ -135,7 +149,7 @@ impl InProcess {
             news |= lane.publish();
         }
         if news {
-            self.shared.core_waker.wake();
+            self.shared.wake_for_events();
         }
     }
 
@@ -193,10 +207,10 @@ impl InProcess {
 impl Drop for InProcess {
     fn drop(&mut self) {
         self.shared.stop_pipeline.store(true, Ordering::Release);
-        self.shared.core_waker.wake();
-        if let Some(core) = self.core.take() {
-            // A panic of the core thread was printed where it happened.
-            let _ = core.join();
+        self.shared.wake_for_events();
+        for thread in self.threads.drain(..) {
+            // A panic was printed where it happened.
+            let _ = thread.join();
         }
     }
 }
@@ -211,6 +225,10 @@ mod tests {
         "cpu_limit_millicores":null,"memory_limit_bytes":null,"pinning":"Off"}"#;
 
     fn config(chunks: u32) -> String {
+        config_of("pinned", chunks)
+    }
+
+    fn config_of(executor: &str, chunks: u32) -> String {
         format!(
             r#"{{"name":"test","program":{{"name":"treasure-hunt","districts":12,"puzzles_per_district":40,
             "clues_per_puzzle":5,"service_time_nanoseconds":0}},"sources":[],"sinks":[],
@@ -218,8 +236,8 @@ mod tests {
             "transactions":{{"commit_interval_milliseconds":100,"timeout_milliseconds":10000}},
             "buffer_pool":{{"chunk_bytes":1024,"chunks":{chunks}}},
             "payload":{{"max_bytes":1024,"max_depth":32,"max_array_length":1024,"max_string_bytes":1024}},
-            "shedding":{{"above":1.0,"priority_at_least":2}},
-            "arena":{{"capacity":1024,"slot_size_bytes":256,"preallocate":false}},
+            "executor":"{executor}","shedding":{{"above":0.8,"priority_at_least":1}},
+            "arena":{{"capacity":1024,"slot_size_bytes":256,"preallocate":false,"fragmentation_threshold":0.05,"tenants":[]}},
             "drain_timeout_milliseconds":1000}}"#
         )
     }
@@ -284,6 +302,35 @@ mod tests {
             take(&mut engine, 500);
         }
         assert_eq!(engine.stats().applied.get(), 20_000);
+    }
+
+    #[test]
+    fn workers_beside_the_core_change_no_outcome_and_no_order() {
+        if affinity::allowed_cpus().len() < 2 {
+            let refused = InProcess::start(&config_of("work-stealing", 64), IDENTITY).err();
+            assert!(refused.is_some_and(|error| error.to_string().contains("executor: pinned")));
+            return;
+        }
+        let mut engine = InProcess::start(&config_of("work-stealing", 1024), IDENTITY).unwrap();
+        for round in 0..40_u32 {
+            for number in 0..500_u32 {
+                let payload = if number % 50 == 49 { "{".to_owned() } else { event(number % 100) };
+                assert!(engine.offer(payload.as_bytes(), 0, u64::from(round * 500 + number)));
+            }
+            engine.publish();
+            for (number, (applied, _, at)) in take(&mut engine, 500).into_iter().enumerate() {
+                assert_eq!((applied, at), (number % 50 != 49, u64::from(round) * 500 + number as u64));
+            }
+        }
+    }
+
+    #[test]
+    fn one_core_refuses_workers_and_says_what_to_do() {
+        let identity = IDENTITY.replace("\"cpu_limit_millicores\":null", "\"cpu_limit_millicores\":1500");
+        let refused = InProcess::start(&config_of("work-stealing", 64), &identity).err().unwrap();
+        let Error::Configuration { path, message } = refused else { panic!("{refused}") };
+        assert_eq!(path, "executor");
+        assert!(message.contains("CPU limit 1500m") && message.contains("`executor: pinned`"), "{message}");
     }
 
     #[test]

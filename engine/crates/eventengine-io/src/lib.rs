@@ -10,6 +10,7 @@ pub mod config;
 mod core_thread;
 mod direct;
 mod engine;
+mod executors;
 pub mod in_process;
 pub mod kafka;
 pub mod load;

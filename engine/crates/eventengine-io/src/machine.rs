@@ -4,43 +4,30 @@
 //! combination is code of its own, and nothing is chosen on an event's way.
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
 
 use eventengine_core::arena::{self, Arena};
-use eventengine_core::core::{Core, PARTITIONS, Parts};
-use eventengine_core::executor::{EventOf, Executor, Pinned};
+use eventengine_core::core::{PARTITIONS, Parts};
 use eventengine_core::parse::Limits;
+use eventengine_core::program::graph;
 use eventengine_core::program::treasure_hunt::{self, HuntSchema, TreasureHunt};
-use eventengine_core::program::{Program, graph};
 
+use crate::Error;
 use crate::affinity::Placement;
 use crate::config::Config;
-use crate::shared::Shared;
-use crate::{Error, core_thread};
-
-/// Runs the machine on the calling thread until the pipeline is stopped.
-pub(crate) type Machine = Box<dyn FnOnce(&Arc<Shared>, &Placement) + Send>;
+use crate::executors::{Machine, assemble};
 
 /// Makes the machine; everything that it needs is allocated here.
-pub(crate) fn make(config: &Config, parts: Parts) -> Result<Machine, Error> {
+pub(crate) fn make(config: &Config, placement: &Placement, parts: Parts) -> Result<Machine, Error> {
     match &config.program.graph {
         Some(size) if config.program.name == "graph" => {
             let settings =
                 graph::Settings { vertices: size.vertices, path_vertices_max: size.path_vertices_max };
             let arena = make_arena(config, graph::UNDO_IMAGES)?;
             let schema = graph::GraphSchema::new(settings);
-            Ok(bind(Core::new(Pinned(schema), graph::GraphProgram::new(settings), arena, parts)))
+            Ok(assemble(placement, schema, graph::GraphProgram::new(settings), arena, parts))
         }
-        _ => Ok(bind(Core::new(Pinned(hunt_schema(config)), TreasureHunt, make_arena(config, 0)?, parts))),
+        _ => Ok(assemble(placement, hunt_schema(config), TreasureHunt, make_arena(config, 0)?, parts)),
     }
-}
-
-fn bind<X, P>(core: Core<X, P>) -> Machine
-where
-    X: Executor + 'static,
-    P: for<'payload> Program<EventOf<'payload, X>> + 'static,
-{
-    Box::new(move |shared, placement| core_thread::run(shared, core, placement))
 }
 
 fn hunt_schema(config: &Config) -> HuntSchema {

@@ -108,6 +108,8 @@ fn render_state(text: &mut Text, sample: &Sample) {
     );
     let process = &sample.process;
     text.gauge("pinned", "Whether the core thread is bound to a CPU.", u8::from(process.pinned));
+    text.gauge("worker_threads", "Threads that parse beside the core thread.", sample.workers.threads);
+    text.gauge("worker_threads_pinned", "Those of them that are bound to a CPU.", sample.workers.pinned);
     text.gauge("exclusive_core", "Whether that CPU is no other container's.", u8::from(process.exclusive));
 }
 
@@ -140,6 +142,8 @@ fn render_sources(text: &mut Text, sample: &Sample) {
 fn render_counters(text: &mut Text, sample: &Sample) {
     let counters = &sample.counters;
     text.counter("events_in_total", "Events taken from sources.", counters.events_in);
+    let parsed = sample.workers.parsed_events;
+    text.counter("events_parsed_by_workers_total", "Events parsed beside the core thread.", parsed);
     text.counter("events_applied_total", "Events applied.", counters.events_applied);
     text.counter("outputs_committed_total", "Outputs in committed transactions.", counters.outputs_committed);
     text.counter("transactions_committed_total", "Committed transactions.", counters.transactions_committed);

@@ -13,6 +13,7 @@ use eventengine_core::ring::{Gauge, PRIORITIES};
 use eventengine_core::stats::CoreStats;
 
 use crate::config::{Config, Identity, SOURCES_MAX};
+use crate::executors::WorkerReport;
 use crate::wake::Waker;
 
 /// Locks a mutex; a panic of another holder is no reason to stop reporting.
@@ -238,6 +239,8 @@ pub struct Shared {
     pub commits: Commits,
     /// Doorbell of the core thread.
     pub core_waker: Waker,
+    /// Threads that parse beside the core thread.
+    pub workers: Vec<WorkerReport>,
     /// Doorbell of the publisher.
     pub publisher_waker: Waker,
     /// Set by the publisher to ask the core for a cut.
@@ -274,6 +277,7 @@ impl Shared {
             kafka: KafkaReport::default(),
             commits: Commits::default(),
             core_waker: Waker::default(),
+            workers: Vec::new(),
             publisher_waker: Waker::default(),
             cut_requested: Arc::new(AtomicBool::new(false)),
             publisher_settled: AtomicBool::new(true),
@@ -294,6 +298,12 @@ impl Shared {
         self.requested_generation.fetch_max(generation + 1, Ordering::AcqRel);
         self.commits.disturb();
         self.publisher_waker.wake();
+        self.core_waker.wake();
+    }
+
+    /// Wakes whoever parses and applies events, once they are visible in the rings.
+    pub fn wake_for_events(&self) {
+        self.workers.iter().for_each(|worker| worker.waker.wake());
         self.core_waker.wake();
     }
 

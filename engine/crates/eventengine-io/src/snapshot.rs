@@ -113,6 +113,13 @@ pub struct ProcessPart {
 }
 
 #[derive(Debug, Clone, Serialize)]
+pub struct WorkersPart {
+    pub threads: usize,
+    pub pinned: usize,
+    pub parsed_events: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
 pub struct PressurePart {
     cpu: Option<Pressure>,
     memory: Option<Pressure>,
@@ -159,6 +166,7 @@ pub struct Sample {
     pub sources: Vec<SourcePart>,
     pub allocator: AllocatorPart,
     pub process: ProcessPart,
+    pub workers: WorkersPart,
     pressure: PressurePart,
     pub counters: CountersPart,
     pub latency: LatencyPart,
@@ -215,6 +223,7 @@ impl Sampler {
             sources: self.sources(),
             allocator: self.allocator(),
             process: self.process(),
+            workers: self.workers(),
             pressure: PressurePart {
                 cpu: system::pressure("cpu"),
                 memory: system::pressure("memory"),
@@ -239,7 +248,9 @@ impl Sampler {
             ));
         } else if process.pinning == "Required" && !process.pinned {
             readiness.ready = false;
-            readiness.reasons.push("pinning: the core thread could not be bound to its CPU".to_owned());
+            readiness
+                .reasons
+                .push("pinning: the core thread or a worker could not be bound to its CPU".to_owned());
         }
         readiness
     }
@@ -365,6 +376,15 @@ impl Sampler {
         }
     }
 
+    fn workers(&self) -> WorkersPart {
+        let workers = &self.shared.workers;
+        WorkersPart {
+            threads: workers.len(),
+            pinned: workers.iter().filter(|worker| worker.cpu_plus_one.load(Ordering::Relaxed) > 0).count(),
+            parsed_events: workers.iter().map(|worker| worker.parsed.get()).sum(),
+        }
+    }
+
     fn process(&self) -> ProcessPart {
         let identity = &self.shared.identity;
         let cpu = self.shared.stats.cpu_plus_one.load(Ordering::Relaxed).checked_sub(1);
@@ -374,7 +394,8 @@ impl Sampler {
             None => affinity::allowed_cpus(),
         };
         let allowed = cpus.len();
-        let pinned = cpu.is_some();
+        let workers = self.workers();
+        let pinned = cpu.is_some() && workers.pinned == workers.threads;
         ProcessPart {
             rss_bytes: system::rss_bytes(),
             memory_limit_bytes: identity.memory_limit_bytes,

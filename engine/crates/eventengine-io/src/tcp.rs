@@ -40,6 +40,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use eventengine_core::core::DIRECT_BASE;
+use eventengine_core::executor::work_stealing::Feed;
 use eventengine_core::parse::Reason;
 use eventengine_core::pool::{Allocator, Chunk, Releaser};
 use eventengine_core::ring::{Consumer, Descriptor, Kind, LANE_EVENTS, LANES, PRIORITIES, Producer};
@@ -187,6 +188,8 @@ pub struct Parts {
     pub allocator: Allocator,
     /// Lanes to the core.
     pub lanes: [Producer; LANES],
+    /// The way to the workers, if there are any.
+    pub feed: Option<Feed>,
     /// Outcomes from the publisher.
     pub outcomes: Consumer,
     /// Rings when there are outcomes.
@@ -374,7 +377,7 @@ impl Server {
         self.buffer = buffer;
         let published = self.parts.lanes[LANE_EVENTS..].iter_mut().map(Producer::publish);
         if published.fold(false, |any, published| any | published) {
-            self.parts.shared.core_waker.wake();
+            self.parts.shared.wake_for_events();
         }
         intact &= connection.write() && !connection.closing;
         self.put_back(id, connection, intact);
@@ -540,6 +543,9 @@ impl Server {
             number: connection.next_number(),
             ..Descriptor::new(Kind::Event)
         };
+        if let Some(feed) = &mut self.parts.feed {
+            feed.offer(&descriptor);
+        }
         if self.parts.lanes[LANE_EVENTS + usize::from(priority)].push(descriptor).is_err() {
             self.parts.shared.health.dead("the ring had no slot for an event that was taken");
             return;

@@ -24,7 +24,7 @@ fn engine(port: u16) -> Engine {
         "buffer_pool":{{"chunk_bytes":1024,"chunks":4096}},
         "executor":"pinned","shedding":{{"above":0.1,"priority_at_least":1}},
         "payload":{{"max_bytes":1024,"max_depth":8,"max_array_length":8,"max_string_bytes":256}},
-        "arena":{{"capacity":1024,"slot_size_bytes":256,"preallocate":true}},
+        "arena":{{"capacity":1024,"slot_size_bytes":256,"preallocate":true,"fragmentation_threshold":0.05,"tenants":[]}},
         "drain_timeout_milliseconds":5000}}"#
     );
     let mut engine = Engine::new(&config, IDENTITY).expect("the configuration is good");

@@ -98,8 +98,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
 
     /// Runs the program and leaves the output in the event's chunk.
     fn apply(&mut self, descriptor: &Descriptor, chunk: &mut Chunk) -> Result<Descriptor, Refusal> {
-        let payload = self.pool.payload(chunk, descriptor.length as usize);
-        let event = self.executor.read(descriptor, payload)?;
+        let event = self.executor.read(descriptor, &self.pool, chunk)?;
         let routing = self.program.routing(&event);
         let origin = if descriptor.partition >= DIRECT_BASE {
             // A direct event comes without partition and offset: its key gives the one, its arrival the other.

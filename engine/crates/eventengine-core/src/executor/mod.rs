@@ -11,7 +11,8 @@ mod queue;
 mod tests;
 pub mod work_stealing;
 
-use crate::parse::{Payload, Refusal};
+use crate::parse::Refusal;
+use crate::pool::{Chunk, Pool};
 use crate::program::Schema;
 use crate::ring::Descriptor;
 
@@ -29,11 +30,12 @@ pub trait Executor: Send {
     /// Takes the event for the core. False while somebody else is reading it: its lane waits.
     fn claim(&mut self, descriptor: &Descriptor) -> bool;
 
-    /// The event in `payload`, which was claimed before.
+    /// The event in the chunk, which was claimed before.
     fn read<'payload>(
         &mut self,
         descriptor: &Descriptor,
-        payload: Payload<'payload>,
+        pool: &'payload Pool,
+        chunk: &'payload mut Chunk,
     ) -> Result<EventOf<'payload, Self>, Refusal>;
 }
 
@@ -57,9 +59,10 @@ impl<S: Schema> Executor for Pinned<S> {
     #[inline(always)]
     fn read<'payload>(
         &mut self,
-        _descriptor: &Descriptor,
-        payload: Payload<'payload>,
+        descriptor: &Descriptor,
+        pool: &'payload Pool,
+        chunk: &'payload mut Chunk,
     ) -> Result<S::Event<'payload>, Refusal> {
-        self.0.read(payload)
+        self.0.read(pool.payload(chunk, descriptor.length as usize))
     }
 }

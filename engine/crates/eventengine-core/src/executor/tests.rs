@@ -11,6 +11,7 @@ use super::*;
 use crate::arena::Arena;
 use crate::core::{Core, DIRECT_BASE, PARTITIONS, Parts, Step};
 use crate::cut::exchange;
+use crate::parse::{Payload, Reason};
 use crate::pool::{Allocator, Pool, Releaser};
 use crate::program::{Origin, Output, Program, Routing};
 use crate::ring::{Consumer, Kind, LANE_CONTROL, LANE_EVENTS, LANES, Producer, lanes, ring};
@@ -28,8 +29,9 @@ struct Text;
 impl Schema for Text {
     type Event<'payload> = &'payload [u8];
 
-    fn read<'payload>(&mut self, payload: &'payload [u8]) -> Result<&'payload [u8], Reason> {
-        if payload.first() == Some(&b'!') { Err(Reason::InvalidJson) } else { Ok(payload) }
+    fn read<'payload>(&mut self, payload: Payload<'payload>) -> Result<&'payload [u8], Refusal> {
+        let bytes = payload.bytes();
+        if bytes.first() == Some(&b'!') { Err(Refusal::new(Reason::InvalidJson, 0)) } else { Ok(bytes) }
     }
 }
 
@@ -187,7 +189,7 @@ enum Act {
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let broken = prop::bool::weighted(0.1);
     let act = prop_oneof![
-        4 => (0..KAFKA_PARTITIONS, broken.clone()).prop_map(|(partition, broken)| Act::Kafka(partition, broken)),
+        4 => (0..KAFKA_PARTITIONS, broken).prop_map(|(partition, broken)| Act::Kafka(partition, broken)),
         4 => (0..CONNECTIONS, 0..3_u8, broken).prop_map(|(producer, priority, broken)| Act::Direct(producer, priority, broken)),
         4 => (0..WORKERS).prop_map(Act::Begin),
         3 => (0..WORKERS).prop_map(Act::Finish),

@@ -14,8 +14,8 @@
 //!   worker's hands. Other lanes go on.
 //! - A state carries the chunk's generation: what a queue still holds of a chunk that was
 //!   used again is recognised and forgotten.
-//! - A worker reads a chunk only between taking and finishing it, and the core claims the
-//!   chunk only before or after: nobody writes to what somebody reads.
+//! - A worker touches a chunk only between taking and finishing its event, and the core
+//!   claims the chunk only before or after.
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use std::sync::atomic::Ordering;
 
 use super::queue::{Filler, Taker, queue};
 use super::{EventOf, Executor};
-use crate::parse::Reason;
-use crate::pool::{Pool, RawChunk};
+use crate::parse::Refusal;
+use crate::pool::{Chunk, Pool, RawChunk};
 use crate::program::Schema;
 use crate::ring::{Descriptor, Kind};
 use crate::stats::Counter;
@@ -51,7 +51,7 @@ struct States {
     lengths: Box<[AtomicU32]>,
 }
 
-type Parsed<S> = Result<<S as Schema>::Event<'static>, Reason>;
+type Parsed<S> = Result<<S as Schema>::Event<'static>, Refusal>;
 
 struct Table<S: Schema> {
     pool: Arc<Pool>,
@@ -205,13 +205,13 @@ impl<S: Schema> Worker<S> {
         let Job(chunk) = job;
         let index = chunk.index as usize;
         let length = self.table.states.lengths[index].load(Ordering::Relaxed);
-        // SAFETY: the core claims a chunk only when its event is in nobody else's hands, and it is in ours.
-        let payload = unsafe { self.table.pool.bytes_in_transit(chunk.index, length as usize) };
+        // SAFETY: the core touches a chunk only when its event is in nobody else's hands, and it is in ours.
+        let payload = unsafe { self.table.pool.payload_in_transit(chunk.index, length as usize) };
         let event = self.schema.read(payload);
         // SAFETY: the event is in our hands, so nobody else touches its place. Lifetimes don't change the
         // layout; the core shortens this one to that of the payload, which lies in the slab for as long.
         self.table.events[index].with_mut(|place| unsafe {
-            place.cast::<Result<S::Event<'_>, Reason>>().write(event);
+            place.cast::<Result<S::Event<'_>, Refusal>>().write(event);
         });
         self.table.states.states[index].store(chunk.generation | PARSED, Ordering::Release);
         self.parsed.add(1);
@@ -235,15 +235,15 @@ impl<S: Schema> Executor for WorkStealing<S> {
     fn read<'payload>(
         &mut self,
         descriptor: &Descriptor,
-        payload: &'payload [u8],
-    ) -> Result<EventOf<'payload, Self>, Reason> {
-        let chunk = descriptor.chunk;
-        if self.table.states.of(chunk) != PARSED {
-            return self.schema.read(payload);
+        pool: &'payload Pool,
+        chunk: &'payload mut Chunk,
+    ) -> Result<EventOf<'payload, Self>, Refusal> {
+        if self.table.states.of(descriptor.chunk) != PARSED {
+            return self.schema.read(pool.payload(chunk, descriptor.length as usize));
         }
         // SAFETY: the state says that a worker has written it, and nobody writes there until the chunk is
-        // used again. What it borrows is `payload`: the same bytes of the slab.
-        self.table.events[chunk.index as usize]
-            .with(|place| unsafe { place.cast::<Result<S::Event<'payload>, Reason>>().read() })
+        // used again. What it borrows are the chunk's bytes, which nobody touches while the chunk is borrowed.
+        self.table.events[descriptor.chunk.index as usize]
+            .with(|place| unsafe { place.cast::<Result<S::Event<'payload>, Refusal>>().read() })
     }
 }

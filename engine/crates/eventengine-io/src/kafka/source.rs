@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use eventengine_core::core::RESTORE_HEADER_BYTES;
+use eventengine_core::executor::work_stealing::Feed;
 use eventengine_core::parse::Reason;
 use eventengine_core::pool::Allocator;
 use eventengine_core::ring::{Descriptor, Kind, LANE_CONTROL, LANE_EVENTS, LANES, Producer};
@@ -58,6 +59,8 @@ pub struct Parts {
     pub allocator: Allocator,
     /// Lanes to the core.
     pub lanes: [Producer; LANES],
+    /// The way to the workers, if there are any.
+    pub feed: Option<Feed>,
     /// Where the publisher finds the group member.
     pub member: Member,
 }
@@ -74,6 +77,7 @@ struct State {
     shared: Arc<Shared>,
     allocator: Allocator,
     lanes: [Producer; LANES],
+    feed: Option<Feed>,
     restorer: Arc<Restorer>,
     topic: CString,
     messages: Option<Arc<Mutex<Queue>>>,
@@ -362,7 +366,7 @@ impl State {
         }
         self.shared.counters.events_in.fetch_add(taken, Ordering::Relaxed);
         if self.lanes[LANE_EVENTS].publish() {
-            self.shared.core_waker.wake();
+            self.shared.wake_for_events();
         }
     }
 
@@ -389,6 +393,9 @@ impl State {
     }
 
     fn push(&mut self, descriptor: Descriptor) {
+        if let Some(feed) = &mut self.feed {
+            feed.offer(&descriptor);
+        }
         if self.lanes[LANE_EVENTS].push(descriptor).is_err() {
             self.shared.health.dead("the ring had no slot for an event that was taken");
         }
@@ -423,6 +430,7 @@ pub fn run(parts: Parts) {
         payload_bytes_max: shared.config.payload.max_bytes,
         allocator: parts.allocator,
         lanes: parts.lanes,
+        feed: parts.feed,
         restorer: Arc::clone(&restorer),
         topic: topic.clone(),
         messages: None,
