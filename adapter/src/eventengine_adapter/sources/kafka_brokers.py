@@ -28,7 +28,8 @@ from confluent_kafka import (
     KafkaException,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import admin as kafka_admin
+from confluent_kafka.admin import AdminClient
 
 from eventengine_adapter.samples.broker_lag import KafkaTopic, OffsetsOfPartition, start_of
 from eventengine_adapter.samples.pod_samples import PARTITIONS_MAX
@@ -44,6 +45,9 @@ _HONOURED: Final = frozenset(
 )
 _PROTOCOLS: Final = frozenset({"plaintext", "ssl"})
 _CREDENTIALS: Final = ("sasl.", "ssl.")
+# The package names these without types, and without exporting the class.
+_EARLIEST: Final[Any] = kafka_admin.OffsetSpec.earliest()  # type: ignore[attr-defined,no-untyped-call]
+_LATEST: Final[Any] = kafka_admin.OffsetSpec.latest()  # type: ignore[attr-defined,no-untyped-call]
 _QUIET: Final = {"log_level": 0, "socket.timeout.ms": 3000, "client.id": "eventengine-adapter"}
 
 
@@ -84,9 +88,9 @@ class KafkaBrokers:
             admin = self._client(topic)
             partitions = self._partitions(admin, topic)
             committed = self._committed(admin, topic, partitions)
-            earliest = self._ends(admin, topic, partitions, OffsetSpec.earliest())
+            earliest = self._ends(admin, topic, partitions, _EARLIEST)
             # The last stable offset: the end as a reader of committed data sees it.
-            last_stable = self._ends(admin, topic, partitions, OffsetSpec.latest())
+            last_stable = self._ends(admin, topic, partitions, _LATEST)
             found = {
                 number: OffsetsOfPartition(earliest[number], last_stable[number], committed[number])
                 for number in partitions
@@ -135,9 +139,7 @@ class KafkaBrokers:
             raise BrokerError(f"group {topic.group}: the brokers left partitions out")
         return committed
 
-    def _ends(
-        self, admin: AdminClient, topic: KafkaTopic, partitions: list[int], end: OffsetSpec
-    ) -> dict[int, int]:
+    def _ends(self, admin: AdminClient, topic: KafkaTopic, partitions: list[int], end: Any) -> dict[int, int]:
         futures = admin.list_offsets(
             {TopicPartition(topic.topic, number): end for number in partitions},
             isolation_level=IsolationLevel.READ_COMMITTED,
