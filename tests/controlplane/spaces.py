@@ -7,7 +7,7 @@ import secrets
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from eventengine_harness.accesses import KubernetesAccess, condition_of
@@ -27,6 +27,7 @@ SECONDS = 30.0
 """Drift has to be gone within seconds; this allows for a busy machine."""
 
 Object = dict[str, Any]
+Result = TypeVar("Result")
 
 
 class Space:
@@ -69,6 +70,9 @@ class Space:
     def until_exists(self, *names: str) -> list[Object]:
         return [self.until(name, lambda _: True, "exists") for name in names]
 
+    def wait(self, condition: Callable[[], Result | None], what: str) -> Result:
+        return wait_for(condition, what, SECONDS)
+
     def until_gone(self, name: str) -> None:
         self.access.wait_until_gone(*name.split("/"), namespace=self.namespace, deadline_seconds=SECONDS)
 
@@ -104,8 +108,23 @@ class Space:
 
     def make_ready(self, pod: str, *, ready: bool = True) -> None:
         """Have a pod run, as a kubelet would."""
+        container = {
+            "name": "engine",
+            "image": "example.invalid/engine:1",
+            "imageID": "",
+            "ready": ready,
+            "restartCount": 0,
+            "containerID": "containerd://one",
+            "state": {"running": {"startedAt": "2026-11-21T10:00:00Z"}},
+        }
         conditions = [{"type": "Ready", "status": str(ready)}]
-        self.set_pod_status(pod, {"phase": "Running", "conditions": conditions})
+        status = {"phase": "Running", "conditions": conditions, "containerStatuses": [container]}
+        self.set_pod_status(pod, status)
+
+    def refuse(self, pod: str, reason: str) -> None:
+        """Have a pod fail, as a kubelet that can't give it its cores would."""
+        message = "Pod was rejected: Resources cannot be allocated with Topology locality"
+        self.set_pod_status(pod, {"phase": "Failed", "reason": reason, "message": message})
 
     def set_pod_status(self, pod: str, status: Object) -> None:
         """Report on a pod, as a kubelet would."""

@@ -351,6 +351,19 @@ class PinningStatus(Model):
     pods: list[PodPinning] = Field([], max_length=1000, description="Each pod's own report.")
 
 
+class AdmissionStatus(Model):
+    """Pods that nodes refused after the scheduler had chosen them, and the wait before the next attempt."""
+
+    failed_attempts: int = Field(0, ge=0, description="Attempts that failed in a row.")
+    held_until: Annotated[str, Field(json_schema_extra={"format": "date-time"})] = Field(
+        description="No attempt before."
+    )
+    held_at: int = Field(0, ge=0, description="Pods that run meanwhile.")
+    rollout_held: bool = Field(False, description="Whether a rollout waits, rather than further pods.")
+    reason: Annotated[str, Field(max_length=253)] = Field("", description="What the kubelet gave as reason.")
+    nodes: list[Label] = Field([], max_length=16, description="Nodes that refused, the first few.")
+
+
 class EventEngineStatus(Model):
     """What the operator reports. Lag and other fast figures are never here."""
 
@@ -362,6 +375,7 @@ class EventEngineStatus(Model):
         0, ge=0, description="Partitions to share among pods, as they report; 0 where unknown or unlimited."
     )
     message: Annotated[str, Field(max_length=32_768)] = Field("", description="The state in one sentence.")
+    admission: AdmissionStatus | None = Field(None, description="Refusals by nodes, while there are any.")
     pinning: PinningStatus | None = Field(None, description="Cores, as the pods report them.")
     conditions: list[Condition] = Field([], max_length=16, description="Conditions, sorted by type.")
 

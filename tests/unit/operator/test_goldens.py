@@ -44,7 +44,13 @@ def test_objects_are_exactly_the_golden_ones(golden: str) -> None:
     assert engine.spec is not None, engine.faults
     most = engine.spec.autoscaling.max_replicas
     decision = decide_replicas(engine.spec, None, None, most)
-    circumstances = Circumstances(DEFAULT_IMAGE, decision.replicas, decision.with_autoscaler, most, FEATURES)
+    circumstances = Circumstances(
+        DEFAULT_IMAGE,
+        decision.replicas,
+        with_autoscaler=decision.with_autoscaler,
+        replicas_max=most,
+        features=FEATURES,
+    )
     objects = desired_children(engine, engine.spec, circumstances)
     path = GOLDENS / f"{golden}.yaml"
     if os.environ.get("UPDATE_GOLDENS"):

@@ -22,7 +22,11 @@ OWN_NAMES = ("hunt", "hunt-engine")
 def children(of: Engine, replicas: int | None = None, *, with_autoscaler: bool = False) -> dict[str, Object]:
     assert of.spec is not None, of.faults
     circumstances = Circumstances(
-        DEFAULT_IMAGE, replicas, with_autoscaler, of.spec.autoscaling.max_replicas, FEATURES
+        DEFAULT_IMAGE,
+        replicas,
+        with_autoscaler=with_autoscaler,
+        replicas_max=of.spec.autoscaling.max_replicas,
+        features=FEATURES,
     )
     objects = desired_children(of, of.spec, circumstances)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from eventengine_operator.resources.pods import EngineReport
 
 from .samples import DEFAULT_IMAGE, HPA, KAFKA_SOURCE, TCP_SOURCE, engine, engine_object, live
 
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 OURS = {"manager": "eventengine-operator", "operation": "Apply"}
 OWNS_REPLICAS = {"fieldsV1": {"f:spec": {"f:replicas": {}}}}
 
@@ -25,7 +27,9 @@ OWNS_REPLICAS = {"fieldsV1": {"f:spec": {"f:replicas": {}}}}
 def cluster(of: Engine, replicas: int | None = 1, *, scaled: bool = False) -> dict[str, Object]:
     """The cluster after a complete reconcile, by kind."""
     assert of.spec is not None
-    circumstances = Circumstances(DEFAULT_IMAGE, replicas, scaled, of.spec.autoscaling.max_replicas)
+    circumstances = Circumstances(
+        DEFAULT_IMAGE, replicas, with_autoscaler=scaled, replicas_max=of.spec.autoscaling.max_replicas
+    )
     manifests = desired_children(of, of.spec, circumstances)
     return {item["kind"]: live(copy.deepcopy(item)) for item in manifests}
 
@@ -34,7 +38,7 @@ def plan(of: Engine, objects: dict[str, Object] | None = None, *autoscalers: Obj
     assert of.spec is not None, of.faults
     children = {reference_of(item): item for item in (objects or {}).values()}
     ours = [item for item in children.values() if item["kind"] == "HorizontalPodAutoscaler"]
-    return make_plan(of, of.spec, Observed(children, (*ours, *autoscalers), **observed), DEFAULT_IMAGE)
+    return make_plan(of, of.spec, Observed(children, (*ours, *autoscalers), **observed), DEFAULT_IMAGE, NOW)
 
 
 def applied(result: Plan) -> dict[str, Object]:

@@ -13,7 +13,7 @@ from eventengine_operator.reconciling.replicas import ForeignAutoscaler
 from eventengine_operator.reconciling.statuses import make_status, news, scaling_news
 from eventengine_operator.resources.engines import Engine, read_engine
 from eventengine_operator.resources.objects import Object, Reference
-from eventengine_operator.resources.pods import EngineReport, Pod, pods_of_deployment, read_pod
+from eventengine_operator.resources.pods import EngineReport, Pod, pods_of, read_pod, replica_sets_of
 
 from .samples import HPA, KAFKA_SOURCE, TCP_SOURCE, engine, engine_object
 
@@ -219,8 +219,8 @@ class TestPods:
 
         sets = [owned("set", "deployment"), owned("other-set", "elsewhere")]
         pods = [owned("b", "set"), owned("a", "set"), owned("c", "other-set"), {"metadata": {"name": "d"}}]
-        assert [item.name for item in pods_of_deployment("deployment", sets, pods)] == ["a", "b"]
-        assert pods_of_deployment("", sets, pods) == []
+        assert [item.name for item in pods_of(replica_sets_of("deployment", sets), pods)] == ["a", "b"]
+        assert replica_sets_of("", [{"metadata": {}}, *sets]) == []
 
     @pytest.mark.parametrize("odd", [{}, {"metadata": None, "status": []}, {"status": {"conditions": "x"}}])
     def test_odd_pod_is_read_as_far_as_it_goes(self, odd: Object) -> None:

@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from eventengine_operator.manifests.metadata import ENGINE_API_VERSION
-from eventengine_operator.reconciling.actions import Action, Apply, Delete, KeepReplicas, SetReplicas
+from eventengine_operator.reconciling.actions import (
+    Action,
+    Apply,
+    Delete,
+    KeepReplicas,
+    SetReplicas,
+    StopReplicaSet,
+)
 from eventengine_operator.reconciling.replicas import FIELD_MANAGER, REPLICAS_KEEPER
 from eventengine_operator.resources.engines import Engine
 from eventengine_operator.resources.objects import Object, Reference, reference_of
 
 from .errors import NotFoundError, RefusedError
-from .kubernetes_api import ENGINES, KubernetesApi, type_of
+from .kubernetes_api import ENGINES, REPLICA_SETS, KubernetesApi, type_of
 
 STATUS_MANAGER: Final = "eventengine-operator-status"
 _log = logging.getLogger(__name__)
@@ -74,11 +81,16 @@ async def _execute_one(
             await api.apply(_replicas_only(engine, name, uid, resource_version, replicas), REPLICAS_KEEPER)
         case SetReplicas(replicas, resource_version):
             _log.info("%s: starting with %d replicas", place, replicas)
-            patch: Object = {
-                "metadata": {"resourceVersion": resource_version},
-                "spec": {"replicas": replicas},
-            }
+            patch = _scale(replicas, resource_version)
             await api.merge_patch(ENGINES, engine.namespace, engine.name, patch, FIELD_MANAGER, "scale")
+        case StopReplicaSet(name, resource_version):
+            _log.info("%s: stopping ReplicaSet %s, whose pods are refused", place, name)
+            patch = _scale(0, resource_version)
+            await api.merge_patch(REPLICA_SETS, engine.namespace, name, patch, FIELD_MANAGER, "scale")
+
+
+def _scale(replicas: int, resource_version: str) -> Object:
+    return {"metadata": {"resourceVersion": resource_version}, "spec": {"replicas": replicas}}
 
 
 def _replicas_only(engine: Engine, name: str, uid: str, resource_version: str, replicas: int) -> Object:

@@ -78,7 +78,7 @@ OPTIONAL_TYPES: Final = (SERVICE_MONITORS,)
 """Written where the cluster serves them."""
 _BY_KIND: Final = {
     item.kind: item
-    for item in (*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS, SECRETS, LEASES, API_SERVICES, ENGINES)
+    for item in (*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS, PODS, SECRETS, LEASES, API_SERVICES, ENGINES)
 }
 
 

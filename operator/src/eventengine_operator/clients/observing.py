@@ -14,8 +14,14 @@ from eventengine_contract.well_known import LABEL_ENGINE, LABEL_MANAGED_BY, MANA
 
 from eventengine_operator.manifests.children import needed_names
 from eventengine_operator.resources.engines import Engine
-from eventengine_operator.resources.objects import Object, Reference, labels_of, reference_of, uid_of
-from eventengine_operator.resources.pods import Pod, pods_of_deployment
+from eventengine_operator.resources.objects import (
+    Object,
+    Reference,
+    labels_of,
+    reference_of,
+    uid_of,
+)
+from eventengine_operator.resources.pods import Pod, pods_of, replica_sets_of
 
 from .kubernetes_api import (
     AUTOSCALERS,
@@ -37,6 +43,8 @@ class Surroundings:
     children: dict[Reference, Object]
     autoscalers: tuple[Object, ...]
     scaled_objects: tuple[Object, ...]
+    replica_sets: tuple[Object, ...]
+    """Those of the EventEngine's Deployment."""
     pods: tuple[Pod, ...]
 
 
@@ -65,9 +73,10 @@ async def observe(api: KubernetesApi, engine: Engine, features: frozenset[str]) 
         if occupant is not None:
             children[reference] = occupant
     deployment = children.get(Reference(DEPLOYMENTS.kind, engine.name))
-    uid = uid_of(deployment) if deployment is not None else ""
+    owned = replica_sets_of(uid_of(deployment) if deployment is not None else "", replica_sets)
     scaled_objects = (
         await api.list(SCALED_OBJECTS, engine.namespace) if SCALED_OBJECTS.kind in features else []
     )
-    ours_of_deployment = pods_of_deployment(uid, replica_sets, pods)
-    return Surroundings(children, tuple(autoscalers), tuple(scaled_objects), tuple(ours_of_deployment))
+    return Surroundings(
+        children, tuple(autoscalers), tuple(scaled_objects), tuple(owned), tuple(pods_of(owned, pods))
+    )

@@ -20,6 +20,7 @@ from eventengine_operator.clients.event_posting import EventPoster
 from eventengine_operator.clients.executing import Outcome, execute, write_status
 from eventengine_operator.clients.kubernetes_api import ENGINES, KubernetesApi
 from eventengine_operator.clients.observing import Surroundings, observe
+from eventengine_operator.reconciling.admission import read_admission
 from eventengine_operator.reconciling.observations import MetricsApis, Observed
 from eventengine_operator.reconciling.planning import Plan, make_plan
 from eventengine_operator.reconciling.replicas import find_foreign_autoscaler
@@ -89,7 +90,8 @@ class Reconciler:
         if engine.is_being_deleted:
             return NOTHING_LEFT
         surroundings = await observe(self._api, engine, self.features)
-        plan = self._plan(engine, self._observed(surroundings, NO_OUTCOME))
+        now = datetime.now(UTC)
+        plan = self._plan(engine, self._observed(surroundings, NO_OUTCOME), now)
         try:
             outcome = await execute(self._api, engine, plan.actions)
         except NamespaceEndingError:
@@ -98,17 +100,20 @@ class Reconciler:
         self._remember_pods(key, frozenset(pod.uid for pod in surroundings.pods))
         self._reports.refresh(surroundings.pods, lambda: self._when_read(key))
         observed = self._observed(surroundings, outcome)
-        await self._report(engine, plan, observed, outcome.errors)
+        await self._report(engine, plan, observed, outcome.errors, now)
         if plan.conflicts or plan.awaits_deletion_of or outcome.errors:
             return BLOCKED
         is_waiting = any(not pod.is_ready and not pod.is_leaving for pod in surroundings.pods)
+        if plan.admission is not None and plan.admission.is_held(now):
+            left_seconds = (plan.admission.held_until - now).total_seconds()
+            return Outlook(min(left_seconds, REREAD_SECONDS))
         return Outlook(REREAD_SECONDS) if is_waiting else NOTHING_LEFT
 
-    def _plan(self, engine: Engine, observed: Observed) -> Plan:
+    def _plan(self, engine: Engine, observed: Observed, now: datetime) -> Plan:
         if engine.spec is None:
             foreign = find_foreign_autoscaler(engine, observed.autoscalers, observed.scaled_objects)
-            return Plan(foreign_autoscaler=foreign)
-        return make_plan(engine, engine.spec, observed, self._default_image)
+            return Plan(foreign_autoscaler=foreign, admission=read_admission(engine.status))
+        return make_plan(engine, engine.spec, observed, self._default_image, now)
 
     def _observed(self, surroundings: Surroundings, outcome: Outcome) -> Observed:
         children = surroundings.children | outcome.applied
@@ -117,6 +122,7 @@ class Reconciler:
         return Observed(
             children=children,
             autoscalers=surroundings.autoscalers,
+            replica_sets=surroundings.replica_sets,
             pods=surroundings.pods,
             reports=self._reports.known(surroundings.pods),
             metrics_apis=self.metrics_apis,
@@ -124,8 +130,10 @@ class Reconciler:
             features=self.features,
         )
 
-    async def _report(self, engine: Engine, plan: Plan, observed: Observed, errors: tuple[str, ...]) -> None:
-        status = make_status(engine, plan, observed, errors, datetime.now(UTC))
+    async def _report(
+        self, engine: Engine, plan: Plan, observed: Observed, errors: tuple[str, ...], now: datetime
+    ) -> None:
+        status = make_status(engine, plan, observed, errors, now)
         if status == engine.status:
             return
         await write_status(self._api, engine, status)

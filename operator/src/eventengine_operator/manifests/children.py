@@ -32,6 +32,7 @@ class Circumstances:
     default_image: str = ""
     replicas: int | None = None
     """None: they are left to whoever owns them."""
+    is_rollout_held: bool = False
     with_autoscaler: bool = False
     replicas_max: int = 0
     """Most pods that the autoscaler may ask for."""
@@ -46,7 +47,13 @@ def desired_children(engine: Engine, spec: EventEngineSpec, circumstances: Circu
         *services(engine, spec),
         network_policy(engine, spec),
         disruption_budget(engine, spec),
-        deployment(engine, spec, circumstances.default_image, circumstances.replicas),
+        deployment(
+            engine,
+            spec,
+            circumstances.default_image,
+            circumstances.replicas,
+            is_held=circumstances.is_rollout_held,
+        ),
     ]
     if SERVICE_MONITOR in circumstances.features:
         children.append(service_monitor(engine))

@@ -49,8 +49,10 @@ STARTUP_SECONDS_MAX: Final = 120
 NONE: Final = (0, "0%")
 
 
-def deployment(engine: Engine, spec: EventEngineSpec, default_image: str, replicas: int | None) -> Object:
-    """The Deployment `<X>`; `replicas` None leaves them to whoever owns them."""
+def deployment(
+    engine: Engine, spec: EventEngineSpec, default_image: str, replicas: int | None, *, is_held: bool = False
+) -> Object:
+    """The Deployment `<X>`; `replicas` None leaves them to whoever owns them; `is_held` stops its rollout."""
     body: Object = {
         "revisionHistoryLimit": REVISIONS_KEPT,
         "progressDeadlineSeconds": spec.rollout.progress_deadline_seconds,
@@ -62,6 +64,8 @@ def deployment(engine: Engine, spec: EventEngineSpec, default_image: str, replic
         body["minReadySeconds"] = (
             spec.rollout.min_ready_seconds
         )  # a 0 isn't stored, and would look like drift
+    if is_held:
+        body["paused"] = True
     annotations = {}
     if replicas is not None:
         body["replicas"] = replicas

@@ -48,4 +48,12 @@ class SetReplicas:
     resource_version: str
 
 
-Action: TypeAlias = Apply | Delete | KeepReplicas | SetReplicas
+@dataclass(frozen=True)
+class StopReplicaSet:
+    """Have a ReplicaSet make no more pods, for each of its pods is refused. Its Deployment is paused before."""
+
+    name: str
+    resource_version: str
+
+
+Action: TypeAlias = Apply | Delete | KeepReplicas | SetReplicas | StopReplicaSet

@@ -158,7 +158,7 @@ def pod_troubles(
     """`pod: reason` of every pod that isn't ready; starting ones only on demand."""
     troubles = []
     for pod in pods:
-        if pod.is_ready or pod.is_leaving:
+        if pod.is_ready or pod.is_leaving or pod.refusal:
             continue
         age_seconds = (now - pod.created_at).total_seconds() if pod.created_at else STARTING_SECONDS_MAX
         may_pass = not pod.trouble or pod.trouble.startswith(UNSCHEDULABLE)
@@ -181,7 +181,7 @@ def _why_not_ready(pod: Pod, report: EngineReport | None) -> str:
 
 
 def degraded(
-    rollout: Rollout, blocked: tuple[str, str] | None, is_valid: bool, troubles: list[str]
+    rollout: Rollout, blocked: tuple[str, str] | None, is_valid: bool, refusal: str, troubles: list[str]
 ) -> Verdict:
     """Whether something needs a person's attention."""
     kind = ConditionType.DEGRADED
@@ -189,6 +189,8 @@ def degraded(
         return Verdict(kind, "True", "SpecInvalid", "the spec is invalid; the pods stay as they are")
     if blocked is not None and blocked[0] != "AwaitingDeletion":
         return Verdict(kind, "True", *blocked)
+    if refusal:
+        return Verdict(kind, "True", "PodsRefused", "; ".join([refusal, *troubles]))
     if troubles:
         return Verdict(kind, "True", "PodsNotReady", "; ".join(troubles))
     if rollout.has_stalled and not rollout.is_settled:

@@ -39,6 +39,8 @@ class Observed:
     reports: Mapping[str, EngineReport] = field(default_factory=dict)
     """Latest report of each pod, by the pod's UID."""
     metrics_apis: MetricsApis = MetricsApis()
+    replica_sets: tuple[Object, ...] = ()
+    """ReplicaSets of the EventEngine's Deployment."""
     scaled_objects: tuple[Object, ...] = ()
     """Every ScaledObject (KEDA) of the namespace."""
     features: frozenset[str] = frozenset()

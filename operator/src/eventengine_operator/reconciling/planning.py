@@ -8,6 +8,7 @@ else, so that two never act on the same pods longer than they must.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from eventengine_contract.event_engine import EventEngineSpec
 from eventengine_contract.well_known import KIND, LABEL_ENGINE, LABEL_MANAGED_BY, MANAGED_BY
@@ -21,12 +22,14 @@ from eventengine_operator.resources.objects import (
     is_being_deleted,
     labels_of,
     list_at,
+    name_of,
     reference_of,
     resource_version_of,
     uid_of,
 )
 
-from .actions import Action, Apply, Delete, KeepReplicas, SetReplicas
+from .actions import Action, Apply, Delete, KeepReplicas, SetReplicas, StopReplicaSet
+from .admission import Admission, failing_replica_sets, judge_admission, read_admission, refused_pods
 from .comparing import differs
 from .observations import Observed
 from .replicas import (
@@ -53,9 +56,13 @@ class Plan:
     """Pods the EventEngine should have, as far as the operator decides."""
     partitions: int = 0
     """Partitions that the pods share; 0 where unknown or without meaning."""
+    admission: Admission | None = None
+    """Refusals by nodes, while there are any."""
 
 
-def make_plan(engine: Engine, spec: EventEngineSpec, observed: Observed, default_image: str) -> Plan:
+def make_plan(
+    engine: Engine, spec: EventEngineSpec, observed: Observed, default_image: str, now: datetime
+) -> Plan:
     """Decide on everything that has to be written for one EventEngine."""
     deployment = observed.child("Deployment", engine.name)
     owned_deployment = deployment if deployment and _is_ours(engine, deployment) else None
@@ -63,12 +70,25 @@ def make_plan(engine: Engine, spec: EventEngineSpec, observed: Observed, default
     partitions = count_partitions(engine, spec, observed.reports)
     most = most_replicas(spec.autoscaling, partitions)
     decision = decide_replicas(spec, owned_deployment, foreign, most)
+    admission = judge_admission(
+        observed.pods, observed.replica_sets, read_admission(engine.status), decision.replicas, now
+    )
+    held = admission if admission is not None and admission.is_held(now) else None
+    is_rollout_held = held is not None and held.is_rollout_held
+    replicas = decision.replicas
+    if held is not None and replicas is not None and not is_rollout_held:
+        replicas = min(replicas, held.held_at)
     circumstances = Circumstances(
-        default_image, decision.replicas, decision.with_autoscaler, most, observed.features
+        default_image=default_image,
+        replicas=replicas,
+        is_rollout_held=is_rollout_held,
+        with_autoscaler=decision.with_autoscaler,
+        replicas_max=most,
+        features=observed.features,
     )
     wanted = desired_children(engine, spec, circumstances)
     conflicts, leaving = _obstacles(engine, [reference_of(item) for item in wanted], observed)
-    plan = Plan((), conflicts, leaving, foreign, decision.replicas, partitions)
+    plan = Plan((), conflicts, leaving, foreign, decision.replicas, partitions, admission)
     if engine.is_paused or engine.is_being_deleted or conflicts or leaving:
         return plan
     actions: list[Action] = []
@@ -85,6 +105,7 @@ def make_plan(engine: Engine, spec: EventEngineSpec, observed: Observed, default
         )
     actions += _deletions(engine, {reference_of(item) for item in wanted}, observed)
     actions += _applications(wanted, observed)
+    actions += _collections(observed, is_rollout_held)
     return replace(plan, actions=tuple(actions))
 
 
@@ -97,6 +118,18 @@ def _applications(wanted: list[Object], observed: Observed) -> list[Apply]:
         elif differs(manifest, live):
             actions.append(Apply(manifest, "it differs from what is declared"))
     return actions
+
+
+def _collections(observed: Observed, is_rollout_held: bool) -> list[Action]:
+    """Stop what makes pods that nodes refuse, then delete those that there are."""
+    failing = failing_replica_sets(observed.pods, observed.replica_sets) if is_rollout_held else []
+    return [
+        *(StopReplicaSet(name_of(item), resource_version_of(item)) for item in failing),
+        *(
+            Delete(Reference("Pod", pod.name), pod.uid, "", f"its node refused it: {pod.refusal}")
+            for pod in refused_pods(observed.pods)
+        ),
+    ]
 
 
 def _deletions(engine: Engine, wanted: set[Reference], observed: Observed) -> list[Delete]:

@@ -42,18 +42,21 @@ def make_status(
     reports = dict(observed.reports)
     grave = conditions.pod_troubles(observed.pods, reports, now, with_starting=False)
     all_troubles = conditions.pod_troubles(observed.pods, reports, now, with_starting=True)
+    refusal = plan.admission.sentence(plan.replicas, now) if plan.admission is not None else ""
+    if refusal:
+        all_troubles.insert(0, refusal)
     pinning, missing = _pinning(engine, observed)
     verdicts = [
         conditions.spec_valid(engine, plan.partitions),
         conditions.paused(engine),
         conditions.progressing(rollout, blocked),
-        conditions.degraded(rollout, blocked, is_valid, grave),
+        conditions.degraded(rollout, blocked, is_valid, refusal, grave),
         conditions.ready(rollout, blocked, is_valid, desired, all_troubles),
         conditions.pinning_satisfied(engine.spec, pinning["required"], pinning["satisfied"], missing),
         conditions.metrics_available(engine.spec, observed.metrics_apis),
         conditions.autoscaling_active(engine.spec, plan, observed, engine.name),
     ]
-    return {
+    status: Object = {
         "observedGeneration": engine.generation,
         "replicas": rollout.existing,
         "readyReplicas": rollout.ready,
@@ -65,13 +68,16 @@ def make_status(
             _condition(verdict, engine, now) for verdict in sorted(verdicts, key=lambda item: item.type)
         ],
     }
+    if plan.admission is not None:
+        status["admission"] = plan.admission.to_status()
+    return status
 
 
 def _pinning(engine: Engine, observed: Observed) -> tuple[dict[str, Any], list[str]]:
     """status.pinning, and `pod: why` of every pod that should own cores and gave no report."""
     if engine.spec is None or engine.spec.pod.pinning == "Off":
         return {"required": 0, "satisfied": 0, "pods": []}, []
-    pods = [pod for pod in observed.pods if not pod.is_leaving]
+    pods = [pod for pod in observed.pods if not pod.is_leaving and not pod.refusal]
     entries: list[dict[str, Any]] = []
     missing: list[str] = []
     satisfied = 0

@@ -25,6 +25,8 @@ from .objects import (
 
 CONTAINER_NAME: Final = "engine"
 UNSCHEDULABLE: Final = "Unschedulable"
+REFUSALS: Final = frozenset({"TopologyAffinityError", "SMTAlignmentError", "UnexpectedAdmissionError"})
+"""Reasons of a kubelet that can't give a pod the cores that the scheduler saw."""
 WAITING_IS_NORMAL: Final = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
@@ -43,6 +45,13 @@ class Pod:
     is_leaving: bool
     created_at: datetime | None
     trouble: str
+    node: str = ""
+    owner_uid: str = ""
+    """UID of the ReplicaSet that made it."""
+    is_admitted: bool = False
+    """Whether its node took it in for good: containers are listed, running or about to."""
+    refusal: str = ""
+    """One of REFUSALS, or an empty text."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,8 @@ class EngineReport:
 
 def read_pod(source: Object) -> Pod:
     """Read a pod."""
+    has_failed = text_at(source, "status", "phase") == "Failed"
+    reason = text_at(source, "status", "reason")
     return Pod(
         name=name_of(source),
         namespace=namespace_of(source),
@@ -76,17 +87,24 @@ def read_pod(source: Object) -> Pod:
         is_leaving=is_being_deleted(source),
         created_at=parse_time(text_at(source, "metadata", "creationTimestamp")),
         trouble=_trouble_of(source),
+        node=text_at(source, "spec", "nodeName"),
+        owner_uid=controller_uid_of(source),
+        is_admitted=not has_failed and bool(list_at(source, "status", "containerStatuses")),
+        refusal=reason if has_failed and reason in REFUSALS else "",
     )
 
 
-def pods_of_deployment(deployment_uid: str, replica_sets: list[Object], pods: list[Object]) -> list[Pod]:
-    """Pods whose chain of controllers ends in the Deployment, sorted by name.
+def replica_sets_of(deployment_uid: str, replica_sets: list[Object]) -> list[Object]:
+    """Those that the Deployment controls."""
+    return [item for item in replica_sets if deployment_uid and controller_uid_of(item) == deployment_uid]
+
+
+def pods_of(replica_sets: list[Object], pods: list[Object]) -> list[Pod]:
+    """Pods that these ReplicaSets made, sorted by name.
 
     Labels alone prove nothing: anybody who may create pods in the namespace can set them.
     """
-    if not deployment_uid:
-        return []
-    owned = {uid_of(item) for item in replica_sets if controller_uid_of(item) == deployment_uid}
+    owned = {uid_of(item) for item in replica_sets}
     chosen = [read_pod(item) for item in pods if controller_uid_of(item) in owned]
     return sorted(chosen, key=lambda pod: pod.name)
 
