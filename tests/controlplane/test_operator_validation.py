@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
+from eventengine_contract.generating import crd
 from eventengine_harness.exceptions import CommandError
 
 from .operators import OperatorPlane
@@ -13,12 +15,16 @@ from .operators import OperatorPlane
 TCP = {"name": "direct", "type": "tcp", "tcp": {"insecure": True}}
 
 
-def engine(**spec: Any) -> str:
+KAFKA = {"name": "moves", "type": "kafka", "kafka": {"bootstrapServers": ["k:1"], "topic": "t"}}
+METRIC = {"name": "consumer_lag", "target": {"averageValue": 500}}
+
+
+def engine(name: str = "hunt", **spec: Any) -> str:
     return yaml.safe_dump(
         {
             "apiVersion": "eventengine.dev/v1alpha1",
             "kind": "EventEngine",
-            "metadata": {"name": "hunt"},
+            "metadata": {"name": name},
             "spec": spec,
         }
     )
@@ -39,7 +45,10 @@ def create(plane: OperatorPlane, text: str) -> str:
         {"engine": {"sources": [TCP], "buffer_pool": {"chunk_bytes": 1024}}},
         {"replicas": 0},
         {"autoscaling": {"driver": "none"}},
-        {"autoscaling": {"metrics": [{"name": "consumer_lag", "target": {"averageValue": 500}}]}},
+        {"autoscaling": {"metrics": [METRIC]}},
+        {"rollout": {"maxSurge": "25%", "maxUnavailable": 0, "minReadySeconds": 5}},
+        {"rollout": {"maxSurge": 0}},
+        {"disruption": {"maxUnavailable": "1%"}},
     ],
 )
 def test_right_engine_is_taken(operator_plane: OperatorPlane, spec: dict[str, Any]) -> None:
@@ -55,22 +64,14 @@ def test_right_engine_is_taken(operator_plane: OperatorPlane, spec: dict[str, An
         ({"engine": {"bufferPol": {"chunks": 64}}}, 'unknown field "spec.engine.bufferPol"'),
         ({"engine": {"sources": [TCP | {"speed": 1}]}}, 'unknown field "spec.engine.sources[0].speed"'),
         ({"replicas": -1}, "spec.replicas"),
-        ({"pod": {"cpus": "1500m"}}, "spec.pod: Invalid value"),
-        ({"pod": {"cpus": "500m", "pinning": "Preferred"}}, "a pinned engine needs whole cores"),
+        ({"rollout": {"maxSurge": "150%"}}, "spec.rollout.maxSurge"),
+        ({"disruption": {"maxUnavailable": -1}}, "spec.disruption.maxUnavailable"),
         ({"pod": {"pinning": "Sometimes"}}, "spec.pod.pinning"),
-        ({"engine": {"sources": [{"name": "a", "type": "tcp"}]}}, "spec.engine.sources[0]"),
-        ({"engine": {"sources": [TCP | {"tcp": {}}]}}, "spec.engine.sources[0].tcp"),
         ({"autoscaling": {"metrics": [{"name": "consumer_lag"}]}}, "spec.autoscaling.metrics[0].target"),
-        (
-            {"autoscaling": {"metrics": [{"name": "consumer_lag", "target": {}}]}},
-            "exactly one of averageValue",
-        ),
         (
             {"autoscaling": {"metrics": [{"name": "cpu", "target": {"value": 1}}]}},
             "spec.autoscaling.metrics[0].name",
         ),
-        ({"autoscaling": {"minReplicas": 3, "maxReplicas": 2, "driver": "none"}}, "spec.autoscaling"),
-        ({"autoscaling": {"driver": "hpa"}}, "needs at least one metric"),
     ],
 )
 def test_wrong_engine_is_refused_with_its_path(
@@ -79,3 +80,90 @@ def test_wrong_engine_is_refused_with_its_path(
     with pytest.raises(CommandError) as refusal:
         create(operator_plane, engine(**spec))
     assert place in str(refusal.value)
+
+
+def scaling(**metric: Any) -> dict[str, Any]:
+    return {"autoscaling": {"metrics": [METRIC | metric]}}
+
+
+BROKEN: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "the name may have at most 52 characters": [("", {"name": "h" * 53})],
+    "the name must begin with a letter and hold only lower-case letters, digits and dashes: "
+    "Services are called after it": [("", {"name": "1hunt"}), ("", {"name": "hunt.eu"})],
+    "a pinned engine needs whole cores: set cpus to 1, 2, ... or pinning to Off": [
+        ("spec.pod", {"pod": {"cpus": "1500m"}}),
+        ("spec.pod", {"pod": {"cpus": 0, "pinning": "Preferred"}}),
+        ("spec.pod", {"pod": {"cpus": "0.5"}}),
+    ],
+    "type kafka needs the section `kafka`": [
+        ("spec.engine.sources[0]", {"engine": {"sources": [{"name": "a", "type": "kafka"}]}}),
+        ("spec.engine.sinks[0]", {"engine": {"sinks": [{"name": "a", "type": "kafka"}]}}),
+    ],
+    "type tcp needs the section `tcp`": [
+        ("spec.engine.sources[0]", {"engine": {"sources": [{"name": "a", "type": "tcp"}]}})
+    ],
+    "bootstrapServers is required": [
+        ("spec.engine.sources[0].kafka", {"engine": {"sources": [KAFKA | {"kafka": {"topic": "t"}}]}}),
+        ("spec.engine.sinks[0].kafka", {"engine": {"sinks": [KAFKA | {"kafka": {"topic": "t"}}]}}),
+    ],
+    "name a tokenFile, or say insecure: true to take frames from anybody": [
+        ("spec.engine.sources[0].tcp", {"engine": {"sources": [TCP | {"tcp": {}}]}}),
+        ("spec.engine.sources[0].tcp", {"engine": {"sources": [TCP | {"tcp": {"insecure": False}}]}}),
+    ],
+    "minReplicas must not be greater than maxReplicas": [
+        ("spec.autoscaling", {"autoscaling": {"minReplicas": 3, "maxReplicas": 2, "driver": "none"}})
+    ],
+    "a driver other than none needs at least one metric": [
+        ("spec.autoscaling", {"autoscaling": {"driver": "hpa"}}),
+        ("spec.autoscaling", {"autoscaling": {"metrics": []}}),
+    ],
+    "consumer_lag_forecast is of the engine as a whole: use source External or Object": [
+        ("spec.autoscaling.metrics[0]", scaling(name="consumer_lag_forecast", source="Pods"))
+    ],
+    "a metric of source Pods needs averageValue": [
+        ("spec.autoscaling.metrics[0]", scaling(source="Pods", target={"value": 1}))
+    ],
+    "set exactly one of averageValue and value": [
+        ("spec.autoscaling.metrics[0].target", scaling(target={})),
+        ("spec.autoscaling.metrics[0].target", scaling(target={"value": 1, "averageValue": 1})),
+    ],
+    "maxSurge and maxUnavailable can't both be 0: no pod could ever be replaced": [
+        ("spec.rollout", {"rollout": {"maxSurge": 0, "maxUnavailable": 0}}),
+        ("spec.rollout", {"rollout": {"maxSurge": "0%", "maxUnavailable": 0}}),
+    ],
+    "progressDeadlineSeconds must be greater than minReadySeconds": [
+        ("spec.rollout", {"rollout": {"minReadySeconds": 600}})
+    ],
+    "maxUnavailable must be at least 1 or 1%: a budget of none would block every drain of a node": [
+        ("spec.disruption", {"disruption": {"maxUnavailable": 0}}),
+        ("spec.disruption", {"disruption": {"maxUnavailable": "0%"}}),
+    ],
+}
+"""For each CEL rule's message, what breaks it and where."""
+
+
+def rules(node: dict[str, Any]) -> Iterator[str]:
+    for rule in node.get("x-kubernetes-validations", []):
+        yield rule["message"]
+    children = [*node.get("properties", {}).values(), node.get("items"), node.get("additionalProperties")]
+    for child in children:
+        if isinstance(child, dict):
+            yield from rules(child)
+
+
+def test_every_rule_has_a_case_here() -> None:
+    assert set(rules(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])) == set(BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("message", "path", "spec"),
+    [(message, path, spec) for message, cases in BROKEN.items() for path, spec in cases],
+)
+def test_rule_is_told_in_its_own_words_and_with_its_place(
+    operator_plane: OperatorPlane, message: str, path: str, spec: dict[str, Any]
+) -> None:
+    with pytest.raises(CommandError) as refusal:
+        create(operator_plane, engine(**spec))
+    told = str(refusal.value)
+    assert f": {message}" in told
+    assert f"{path}: Invalid value" in told or not path

@@ -161,7 +161,12 @@ def _resource_schema() -> dict[str, Any]:
             validation(
                 f"size(self.metadata.name) <= {ENGINE_NAME_LENGTH_MAX}",
                 f"the name may have at most {ENGINE_NAME_LENGTH_MAX} characters",
-            )
+            ),
+            validation(
+                "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                "the name must begin with a letter and hold only lower-case letters, digits and dashes: "
+                "Services are called after it",
+            ),
         ],
     }
 
