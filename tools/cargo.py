@@ -6,7 +6,8 @@ that share a folder would take each other's crates for their own. Therefore a fo
 holds its lock for as long as cargo runs, and whoever comes from another checkout than the last one has the
 workspace's own crates compiled anew.
 
-The native programs of the benchmarks are a workspace of their own that builds into the engine's folder.
+The native programs of the benchmarks are a workspace of their own that builds into the engine's folder. Any other
+workspace, such as the one that compiles the core for the model checker, has a folder of its own.
 
 Usage: python tools/cargo.py ARGUMENTS                  runs cargo so on the engine's crates
        python tools/cargo.py --in FOLDER ARGUMENTS      the same on another workspace of this checkout
@@ -29,7 +30,7 @@ WORKSPACE = Path(__file__).resolve().parent.parent / "engine"
 FELLOWS = (Path("../tests/benchmarks/native"),)
 """Workspaces, from the one that gives a folder its key, that build into that folder, too."""
 
-FOLDERS_MAX = 3
+FOLDERS_MAX = 4
 
 
 def user_cache() -> Path:
@@ -102,7 +103,8 @@ def main() -> int:
     if arguments[:1] == ["--in"] and len(arguments) > 1:
         workspace = Path(arguments[1]).resolve()
         arguments = arguments[2:]
-    with shared_target(WORKSPACE, user_cache()) as environment:
+    fellow = workspace in {(WORKSPACE / path).resolve() for path in FELLOWS}
+    with shared_target(WORKSPACE if fellow else workspace, user_cache()) as environment:
         return subprocess.run(["cargo", *arguments], check=False, cwd=workspace, env=environment).returncode
 
 

@@ -47,7 +47,16 @@ class Outcome:
 def run_rust_tests() -> tuple[int, int]:
     """Run the native crates' own tests, which belong to the unit tier; returns (passed, failed)."""
     packages = ("--package", "eventengine-core", "--package", "eventengine-io")
-    command = [sys.executable, "tools/cargo.py", "test", "--locked", *packages, "--quiet"]
+    engine = run_cargo_tests(*packages)
+    # The core once more, under the model checker.
+    checked = run_cargo_tests(workspace="engine/loom")
+    return engine[0] + checked[0], engine[1] + checked[1]
+
+
+def run_cargo_tests(*arguments: str, workspace: str | None = None) -> tuple[int, int]:
+    """Run the tests of a cargo workspace; returns (passed, failed)."""
+    place = ("--in", workspace) if workspace else ()
+    command = [sys.executable, "tools/cargo.py", *place, "test", "--locked", *arguments, "--quiet"]
     process = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     sys.stdout.write(process.stdout[-6000:])
     passed = failed = 0

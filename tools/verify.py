@@ -80,6 +80,19 @@ CHECKS = [
             *("clippy", "--locked", "--quiet", "--all-targets", "--", "-D", "warnings"),
         ],
     ),
+    Check(
+        "loom format",
+        ["cargo", "fmt", "--all", "--check"],
+        ["cargo", "fmt", "--all"],
+        ROOT / "engine" / "loom",
+    ),
+    Check(
+        "loom lint",
+        [
+            *(PYTHON, "tools/cargo.py", "--in", "engine/loom"),
+            *("clippy", "--locked", "--quiet", "--lib", "--test", "*", "--", "-D", "warnings"),
+        ],
+    ),
 ]
 
 

@@ -196,7 +196,7 @@ impl<S: Schema> Worker<S> {
     }
 
     /// The next item of the queues.
-    #[cfg(any(test, loom))]
+    #[cfg(test)]
     pub(super) fn next(&mut self) -> Option<u64> {
         self.queues.iter().find_map(Taker::pop)
     }
