@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -95,6 +95,8 @@ class EngineState:
     utilisation: float = 0.25
     stopped_at_seconds: int | None = None
     """From this second on no sample is closed any more, as when the process hangs."""
+    fault: str = ""
+    """How it answers instead: `hang`, `garbage`, `huge`, `stranger` or `redirect`; empty for as it should."""
 
     def snapshot(self, second: int) -> dict[str, Any]:
         """The sample that was closed on `second`, as an engine writes it."""
@@ -127,15 +129,21 @@ class EnginePodServer:
     def __init__(self, address: str, port: int, state: EngineState) -> None:
         self.address = address
         self.state = state
+        self._stopping = stopping = threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if state.fault == "hang":
+                    stopping.wait()
+                    return
                 self.answer(*_respond(state, self.path))
 
             def answer(self, code: int, body: bytes) -> None:
                 self.send_response(code)
+                if code == 302:
+                    self.send_header("Location", f"http://{address}:{port}/snapshot")
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -151,6 +159,7 @@ class EnginePodServer:
 
     def close(self) -> None:
         """End it, as when the pod's process dies."""
+        self._stopping.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -164,6 +173,15 @@ def _respond(state: EngineState, path: str) -> tuple[int, bytes]:
     second = int(parse_qs(parts.query).get("at", [str(newest)])[0])
     if parts.path != "/snapshot" or not newest - SAMPLES_KEPT < second <= newest:
         return 404, b"{}"
+    match state.fault:
+        case "garbage":
+            return 200, b"\x00\xff<html>"
+        case "huge":
+            return 200, b" " * (5 << 20)
+        case "redirect":
+            return 302, b""
+        case "stranger":
+            return 200, json.dumps(replace(state, pod="somebody-else").snapshot(second)).encode()
     return 200, json.dumps(state.snapshot(second)).encode()
 
 
@@ -402,6 +420,20 @@ class AdapterProcess:
             return 0, str(error)
         finally:
             connection.close()
+
+    def explain(self, *arguments: str) -> str:
+        """What `eventengine-adapter explain` prints for a cluster administrator."""
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "eventengine_adapter", "explain"),
+                *(*arguments, "--kubeconfig", str(self._plane.access.kubeconfig)),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return done.stdout
 
     def ask(
         self, path: str, headers: dict[str, str] | None = None, client: KeyPair | None = None

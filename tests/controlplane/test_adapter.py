@@ -11,7 +11,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +240,53 @@ def test_stale_samples_are_an_error_that_says_metric_age_and_limit(plane: Adapte
     wait_served(plane, f"{EXTERNAL}/{where}/ring_utilisation", 1)
 
 
+FAULTS = {
+    "hang": "it did not answer within",
+    "garbage": "its sample is invalid",
+    "huge": "its sample has more than 4194304 bytes",
+    "stranger": "another engine or pod answers at its address",
+    "redirect": "it answered with status 302",
+}
+
+
+def test_a_pod_at_fault_is_an_error_that_names_the_fault_and_harms_no_other(
+    plane: AdapterPlane, adapter: AdapterProcess, space: str
+) -> None:
+    plane.engine("hunt", space, len(FAULTS) + 1)
+    sound, *faulty = plane.pods("hunt", space, len(FAULTS) + 1)
+    where = f"{CUSTOM}/namespaces/{space}/pods"
+    with ExitStack() as stack:
+        for pod, fault in zip(faulty, FAULTS, strict=True):
+            stack.enter_context(closing(plane.start_pod(pod, EngineState("hunt", space, pod, fault=fault))))
+        stack.enter_context(closing(plane.start_pod(sound, EngineState("hunt", space, sound))))
+
+        wait_served(plane, f"{where}/{sound}/ring_utilisation", 1)
+        for pod, words in zip(faulty, FAULTS.values(), strict=True):
+            assert f"pod {pod}: no sample yet" in wait_refused(
+                plane, f"{where}/{pod}/ring_utilisation", words
+            )
+        refused = refusal(plane.access, f"{EXTERNAL}/namespaces/{space}/ring_utilisation")
+        assert "and 2 more pods" in refused, "half the answer is no answer"
+
+
+def test_an_engine_that_nobody_runs_says_why_the_brokers_do_not_help(
+    plane: AdapterPlane, adapter: AdapterProcess, space: str
+) -> None:
+    kafka = {"bootstrapServers": ["127.0.0.1:1"], "topic": "hunt-events"}
+    source = {"name": "moves", "type": "kafka", "kafka": kafka}
+    engine = {
+        "apiVersion": "eventengine.dev/v1alpha1",
+        "kind": "EventEngine",
+        "metadata": {"name": "hunt", "namespace": space},
+        "spec": {"engine": {"sources": [source]}},
+    }
+    plane.access.apply(engine)
+
+    message = wait_refused(plane, f"{EXTERNAL}/namespaces/{space}/kafka_consumer_lag", "the brokers: ")
+
+    assert "engine hunt has no running pod" in message
+
+
 # --- the autoscaler ------------------------------------------------------------------------------------------
 
 
@@ -314,6 +361,20 @@ def test_the_autoscaler_shows_why_a_metric_is_refused_and_does_not_scale_down(
     workload = plane.access.get("deployment", "hunt", hunt.namespace)
     assert workload is not None
     assert workload["spec"]["replicas"] == 2
+
+
+def test_explain_says_who_a_value_comes_from_and_what_the_autoscaler_makes_of_it(
+    plane: AdapterPlane, hunt: Hunt
+) -> None:
+    plane.access.apply(autoscaler("hunt", METRICS_TO_SCALE_ON["external"]), namespace=hunt.namespace)
+
+    text = hunt.adapter.explain("kafka_consumer_lag", "-n", hunt.namespace)
+
+    for pod in hunt.pods:
+        assert f"pod {pod}" in text
+    assert "together 4000, which is what an autoscaler sees" in text
+    assert "hunt: External metric for Deployment hunt" in text
+    assert "asks for 4 replicas: 4000 / 1000, rounded up" in text
 
 
 # --- who may ask ---------------------------------------------------------------------------------------------
@@ -494,6 +555,29 @@ def test_while_it_is_stopped_it_is_not_ready_and_still_answers(
         assert leaving.wait_stopped() == 0
         assert leaving.health("/livez")[0] == 0
         assert "Traceback" not in leaving.log()
+
+
+def test_a_restarted_adapter_has_its_first_value_within_three_seconds_of_listening(
+    plane: AdapterPlane, hunt: Hunt, control_plane: LoopbackControlPlane, tmp_path: Path
+) -> None:
+    """It reads what the pods still keep. Nothing that it answers before is a number."""
+    path = f"{EXTERNAL}/namespaces/{hunt.namespace}/kafka_consumer_lag"
+    proxy = certificate(control_plane, "front-proxy-client")
+    seen: list[tuple[float, int, bytes]] = []
+
+    with AdapterProcess(plane, tmp_path / "log", port=free_port()) as restarted:
+
+        def answered() -> bool:
+            with suppress(OSError):
+                code, _, body = restarted.ask(path, FORGED, proxy)
+                seen.append((time.monotonic(), code, body))
+            return bool(seen) and seen[-1][1] == 200
+
+        wait_for(answered, "a first value", 30, poll_seconds_max=0.1)
+
+    assert seen[-1][0] - seen[0][0] < 3
+    assert sorted(int(item["value"]) for item in json.loads(seen[-1][2])["items"]) == [1000] * 4
+    assert {code for _, code, _ in seen[:-1]} <= {503}
 
 
 def test_it_waits_for_its_certificate_without_dying(plane: AdapterPlane, tmp_path: Path) -> None:

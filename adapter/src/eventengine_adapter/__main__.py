@@ -17,14 +17,17 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Final
 
 from . import __version__
 from .apis.health import Health
 from .app import Draining, MetricsApi, telemetry_application
-from .cluster.client import KubernetesClient
+from .cluster.client import KubernetesClient, KubernetesError
 from .cluster.connections import ConnectionSettingsError, connection
 from .cluster.mirrors import Mirror
+from .explaining.asking import find
+from .explaining.report import describe
 from .monitoring import Monitoring
 from .samples.store import SampleStore
 from .security.access_reviews import AccessReviews
@@ -203,8 +206,22 @@ async def run(settings: Settings) -> None:
         await Adapter(settings, client, reader).run(stop)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line."""
+async def explain(options: argparse.Namespace) -> str:
+    """What `eventengine-adapter explain` prints."""
+    async with KubernetesClient(connection(_kubeconfig(options.kubeconfig))) as client:
+        found = await find(client, options.metric, options.namespace, options.selector)
+        return describe(found, time.time())
+
+
+def _kubeconfig(given: str | None) -> Path | None:
+    """The kubeconfig as kubectl finds it; None inside of a pod."""
+    if given:
+        return Path(given)
+    default = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
+    return default if default.exists() else None
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="eventengine-adapter",
         description="Serves the measurements of event engines to the Kubernetes metrics APIs.",
@@ -212,8 +229,28 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.parse_args(arguments)
+    commands = parser.add_subparsers(dest="command", metavar="{explain}")
+    explaining = commands.add_parser(
+        "explain",
+        help="print where a metric's value comes from and what an autoscaler makes of it",
+        description="Asks the metrics APIs of a cluster, as the user of the kubeconfig. It changes nothing.",
+    )
+    explaining.add_argument("metric", help="name of the metric, such as kafka_consumer_lag")
+    explaining.add_argument("-n", "--namespace", default="default", help="namespace (default: default)")
+    explaining.add_argument("-l", "--selector", default="", help="label selector over the metric's labels")
+    explaining.add_argument(
+        "--kubeconfig", help="kubeconfig (default: $KUBECONFIG, ~/.kube/config, the pod's)"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run from the command line."""
+    options = _parse(arguments)
     try:
+        if options.command == "explain":
+            print(asyncio.run(explain(options)), end="")
+            return 0
         settings = read_settings(os.environ)
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -222,7 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (SettingsError, ConnectionSettingsError) as error:
         print(f"eventengine-adapter: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
+    except (OSError, KubernetesError) as error:
         print(f"eventengine-adapter: {error}", file=sys.stderr)
         return 1
     return 0
