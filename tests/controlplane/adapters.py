@@ -43,6 +43,7 @@ GROUP_VERSIONS = (
 )
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 30.0
+EXPLAIN_SECONDS_MAX = 120.0
 SAMPLES_KEPT = 10
 GROWING = -1
 """A lag that is another one each second, and the same for all who read that second."""
@@ -430,7 +431,7 @@ class AdapterProcess:
             ],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=EXPLAIN_SECONDS_MAX,
             check=True,
         )
         return done.stdout
