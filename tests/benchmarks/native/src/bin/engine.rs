@@ -233,6 +233,7 @@ fn main() {
     let engine = InProcess::start(&configuration(arguments.get("chunks", 10_240)), &identity())
         .unwrap_or_else(|error| refuse(&error.to_string()));
     let pinned = engine.placement().core.is_some();
+    let payload_file_bytes = payloads.total_bytes();
     let mut run = Run { engine, payloads, next_payload: 0 };
     let phase_of = |run: &mut Run, seconds| match streams(&arguments, seconds) {
         streams if streams.is_empty() => run.unscheduled(seconds),
@@ -257,6 +258,7 @@ fn main() {
         "answered": histogram::document(&phase.answered[0]),
         "answered_lowest": histogram::document(&phase.answered[usize::from(LOWEST_PRIORITY)]),
         "peak_rss_bytes": status_bytes("VmHWM"),
+        "payload_file_bytes": payload_file_bytes,
         "native_resident_bytes": jemalloc_resident_bytes(),
         "core_thread_allocated_bytes": stats.thread_allocated_bytes.get(),
         "pool_high_water": run.engine.pool_high_water(),
