@@ -7,17 +7,25 @@ stalled is discarded and repeated a bounded number of times.
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from eventengine.identities import read_identity
+from eventengine_contract import well_known
+from eventengine_contract.loading import load_engine_config
+from eventengine_harness.exceptions import HarnessError
+from eventengine_harness.locations import TESTS
+
 from frame import peers, programs
 from frame.context import Context
 from frame.histograms import Histogram
 from frame.tables import megabytes, milliseconds, quantity
 
+ENGINE: Final = TESTS / "benchmarks" / "engine.yaml"
 OURS: Final = "eventengine"
 SUSTAINED: Final = 0.999
 TRIES: Final = 3
@@ -99,8 +107,12 @@ class Result:
         return all(document["disturbance"]["quiet"] for document in self.documents)
 
     def most(self, name: str) -> float:
-        """The greatest value of a figure over the runs; 0 if the system doesn't tell it."""
-        return max(float(document.get(name, 0)) for document in self.documents)
+        """The greatest value of a figure over the runs; HarnessError if a run didn't tell it."""
+        values = [document.get(name) for document in self.documents]
+        known = [float(value) for value in values if value is not None]
+        if len(known) < len(values):
+            raise HarnessError(f"{self.system} did not report {name}")
+        return max(known)
 
     def cells(self) -> list[str]:
         """A row of the table of systems."""
@@ -122,6 +134,19 @@ class Result:
         return {"system": self.system, "sustained": self.sustained, "runs": list(self.documents)}
 
 
+def engine_files(folder: Path) -> list[str | Path]:
+    """Configuration and identity of the measured engine, written in the form that the native half reads."""
+    config = load_engine_config(ENGINE.read_text(), ENGINE.name)
+    identity = read_identity({well_known.ENV_PINNING: "Required"}, config)
+    files = {"config": json.dumps(config.to_native()), "identity": identity.to_native()}
+    words: list[str | Path] = []
+    for name, text in files.items():
+        path = folder / f"{name}.json"
+        path.write_text(text)
+        words += [f"--{name}", path]
+    return words
+
+
 def achieved(document: Mapping[str, Any]) -> float:
     """Events that came out per second, from the begin of the phase to the last of them."""
     return float(document["completed"]) * 1e9 / max(int(document["elapsed_nanoseconds"]), 1)
@@ -138,7 +163,9 @@ class Systems:
     """The systems that can run here, by name, ours first; and those that can't, with the reason."""
 
     def __init__(self, context: Context) -> None:
-        self.commands: dict[str, list[str | Path]] = {OURS: [context.program("engine")]}
+        self.commands: dict[str, list[str | Path]] = {
+            OURS: [context.program("engine"), *engine_files(context.folder)]
+        }
         self.absent: dict[str, str] = {}
         for peer in peers.ALL:
             try:

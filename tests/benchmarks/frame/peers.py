@@ -47,11 +47,11 @@ class Peer:
 
 def _go_program() -> Path:
     folder = PEERS / "go"
+    flags = ("-trimpath", "-mod=readonly", "-buildvcs=false")
     files = [path for path in folder.iterdir() if path.suffix in {".go", ".mod", ".sum"}]
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
         raise HarnessError("Go is missing: the Go peer needs the version in peers/go/go.mod")
-    flags = ("-trimpath", "-mod=readonly", "-buildvcs=false")
 
     def build(destination: Path) -> None:
         command: list[str | Path] = [go, "build", *flags, "-o", destination / "peer", "."]
@@ -85,7 +85,16 @@ def _python_program() -> list[str | Path]:
     def build(destination: Path) -> None:
         run([uv, "venv", "--quiet", "--relocatable", destination / "venv"])
         interpreter = destination / "venv" / "bin" / "python"
-        command = [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", interpreter, lock]
+        command: list[str | Path] = [
+            uv,
+            "pip",
+            "sync",
+            "--quiet",
+            "--require-hashes",
+            "--python",
+            interpreter,
+            lock,
+        ]
         run_showing_progress(command, "installing the Python peer's packages")
 
     words = [platform.python_version(), platform.machine()]

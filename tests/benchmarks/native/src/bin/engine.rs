@@ -4,7 +4,7 @@
 //! is offered again, late, with the time it was intended for. Prints the document that
 //! every measured system prints.
 //!
-//! Arguments: `--file` payloads, `--rate` events a second (0: as fast as they are taken),
+//! Arguments: `--config` and `--identity`, the two files that an engine is told by; `--file` payloads, `--rate` events a second (0: as fast as they are taken),
 //! `--burst` of them at once in each period of `--period` milliseconds, `--warmup` and
 //! `--seconds`. With `--urgent-rate` these are of the lowest priority, and so many events
 //! of priority 0 a second come evenly beside them.
@@ -175,27 +175,8 @@ impl Run {
     }
 }
 
-fn configuration(chunks: u32) -> String {
-    json!({
-        "name": "bench",
-        "program": {"name": "treasure-hunt", "districts": 12, "puzzles_per_district": 40,
-            "clues_per_puzzle": 5, "service_time_nanoseconds": 0},
-        "sources": [], "sinks": [], "changelog": {"topic": ""},
-        "dead_letter": {"topic": "", "max_payload_bytes": 1024},
-        "transactions": {"commit_interval_milliseconds": 100, "timeout_milliseconds": 10_000},
-        "buffer_pool": {"chunk_bytes": 1024, "chunks": chunks},
-        "payload": {"max_bytes": 1024, "max_depth": 32, "max_array_length": 1024, "max_string_bytes": 1024},
-        // 1,200 teams in 12 districts, and the districts themselves.
-        "arena": {"capacity": 16_384, "slot_size_bytes": 256, "preallocate": true},
-        "drain_timeout_milliseconds": 1_000,
-    })
-    .to_string()
-}
-
-fn identity() -> String {
-    json!({"engine": "bench", "namespace": "", "pod": "", "incarnation": "", "cpu_limit_millicores": null,
-        "memory_limit_bytes": null, "pinning": "Required"})
-    .to_string()
+fn text_of(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| refuse(&format!("{path}: {error}")))
 }
 
 /// The engine's own histogram of applied minus intended, in the form of results.
@@ -230,8 +211,8 @@ fn main() {
     let arguments = Arguments::read();
     let (warmup, seconds): (u64, u64) = (arguments.get("warmup", 1), arguments.require("seconds"));
     let payloads = Payloads::read(&arguments.require::<String>("file"));
-    let engine = InProcess::start(&configuration(arguments.get("chunks", 10_240)), &identity())
-        .unwrap_or_else(|error| refuse(&error.to_string()));
+    let texts = ["config", "identity"].map(|name| text_of(&arguments.require::<String>(name)));
+    let engine = InProcess::start(&texts[0], &texts[1]).unwrap_or_else(|error| refuse(&error.to_string()));
     let pinned = engine.placement().core.is_some();
     let payload_file_bytes = payloads.total_bytes();
     let mut run = Run { engine, payloads, next_payload: 0 };
@@ -260,7 +241,7 @@ fn main() {
         "peak_rss_bytes": status_bytes("VmHWM"),
         "payload_file_bytes": payload_file_bytes,
         "native_resident_bytes": jemalloc_resident_bytes(),
-        "core_thread_allocated_bytes": stats.thread_allocated_bytes.get(),
+        "core_thread_allocated_bytes": stats.thread_allocated_bytes(),
         "pool_high_water": run.engine.pool_high_water(),
         "pinned": pinned,
     }));
