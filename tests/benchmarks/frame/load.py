@@ -134,14 +134,17 @@ class Result:
         return {"system": self.system, "sustained": self.sustained, "runs": list(self.documents)}
 
 
-def engine_files(folder: Path) -> list[str | Path]:
+def engine_files(folder: Path, chunks: int | None) -> list[str | Path]:
     """Configuration and identity of the measured engine, written in the form that the native half reads."""
     config = load_engine_config(ENGINE.read_text(), ENGINE.name)
+    if chunks is not None:
+        pool = config.buffer_pool.model_copy(update={"chunks": chunks})
+        config = config.model_copy(update={"buffer_pool": pool})
     identity = read_identity({well_known.ENV_PINNING: "Required"}, config)
     files = {"config": json.dumps(config.to_native()), "identity": identity.to_native()}
     words: list[str | Path] = []
     for name, text in files.items():
-        path = folder / f"{name}.json"
+        path = folder / f"{name}-{config.buffer_pool.chunks}.json"
         path.write_text(text)
         words += [f"--{name}", path]
     return words
@@ -160,11 +163,14 @@ def keeps_up(document: Mapping[str, Any]) -> bool:
 
 
 class Systems:
-    """The systems that can run here, by name, ours first; and those that can't, with the reason."""
+    """The systems that can run here, by name, ours first; and those that can't, with the reason.
 
-    def __init__(self, context: Context) -> None:
+    `chunks` is the size of our pool, where the configuration's own isn't meant.
+    """
+
+    def __init__(self, context: Context, chunks: int | None = None) -> None:
         self.commands: dict[str, list[str | Path]] = {
-            OURS: [context.program("engine"), *engine_files(context.folder)]
+            OURS: [context.program("engine"), *engine_files(context.folder, chunks)]
         }
         self.absent: dict[str, str] = {}
         for peer in peers.ALL:

@@ -16,6 +16,8 @@ from frame.tables import Detail, Row, Table
 CORPORA: Final = {"148 B": "flat-148", "700 B": "hunt-700"}
 RATIO: Final = 3.0
 MARGIN: Final = 0.05
+CHUNKS: Final = 10_240
+"""Four milliseconds of the article's rate."""
 ARTICLE_RATE: Final = 2_500_000
 SHORT_SHARES: Final = (0.95, 0.9, 0.8, 0.7, 0.55, 0.4, 0.25)
 LONG_SHARES: Final = (0.98, 0.95, 0.92, 0.89, 0.86, 0.83, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.25)
@@ -102,7 +104,7 @@ def article_rows(context: Context, systems: Systems) -> tuple[list[Row], Result]
 
 def measure(context: Context) -> Table:
     """The sweeps, then the article's rate."""
-    systems = Systems(context)
+    systems = Systems(context, CHUNKS)
     rows: list[Row] = []
     details: list[Detail] = []
     data: dict[str, object] = {"absent": systems.absent}
