@@ -13,11 +13,9 @@ import secrets
 import socket
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -26,11 +24,11 @@ from confluent_kafka.cimpl import NewTopic
 from eventengine_harness import builds, debian_packages
 from eventengine_harness.control_planes import LOOPBACK, free_port
 from eventengine_harness.exceptions import HarnessError
-from eventengine_harness.ledgers import Instance
+from eventengine_harness.ledgers import Ledger
+from eventengine_harness.ownership import OwnedInstance
 from eventengine_harness.processes import ComponentProcess, Launcher
 from eventengine_harness.running import run
 from eventengine_harness.waiting import wait_for
-from eventengine_harness.warden import Warden
 
 LOOPBACK_INSTANCE = "kafka"
 LOG_CONFIGURATION = Path(__file__).resolve().parent / "programs" / "log4j2.properties"
@@ -39,7 +37,6 @@ START_DEADLINE_SECONDS = 60.0
 STOP_GRACE_SECONDS = 30.0
 REQUEST_TIMEOUT_SECONDS = 10.0
 TOPIC_DEADLINE_SECONDS = 20.0
-REAP_DEADLINE_SECONDS = 10.0
 JAVA_OPTIONS = (
     f"-Xms{HEAP_MEBIBYTES // 3}m",
     f"-Xmx{HEAP_MEBIBYTES}m",
@@ -229,18 +226,23 @@ class Broker:
         }
 
 
-class LoopbackKafka:
-    """A broker on this machine's loopback: `with LoopbackKafka() as kafka:`.
+class LoopbackKafka(OwnedInstance[Path]):
+    """A broker of its own for a process: `with LoopbackKafka() as kafka:`.
 
-    It needs no root; several may run at once, each with free ports and data of
-    its own.
+    It needs no root; several may run at once, each with free ports and data of its own.
+
+    Args:
+        name: Of the instance; a name of its own unless given.
+        settings: Broker settings that override the ones of `Broker`.
+        host: The address to listen on and advertise; another one of this machine for clients elsewhere.
     """
 
-    def __init__(self, name: str | None = None, *, settings: Mapping[str, str] | None = None) -> None:
-        self._name = name or f"{LOOPBACK_INSTANCE}-{secrets.token_hex(4)}"
+    def __init__(
+        self, name: str | None = None, *, settings: Mapping[str, str] | None = None, host: str = LOOPBACK
+    ) -> None:
+        super().__init__(name or f"{LOOPBACK_INSTANCE}-{secrets.token_hex(4)}")
         self._settings = dict(settings or {})
-        self._instance: Instance | None = None
-        self._warden: Warden | None = None
+        self._host = host
         self._broker: Broker | None = None
 
     @property
@@ -250,53 +252,21 @@ class LoopbackKafka:
             raise HarnessError("Kafka is not up; call up() or use `with`")
         return self._broker
 
-    def up(self) -> None:
-        """Bring it up; on any failure everything started so far is removed."""
+    def _prepare(self) -> Path:
         debian_packages.ensure_installed(debian_packages.JAVA)
-        jars = builds.kafka()
-        self._instance = Instance.create(self._name)
-        try:
-            self._warden = Warden(self._name)
-            ledger = self._instance.ledger
-            launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
-            self._broker = Broker(
-                *(ledger.folder, launcher, jars, LOOPBACK, free_port(), free_port()),
-                settings=self._settings,
-            )
-            self._broker.start()
-            self._broker.wait_until_ready()
-        except BaseException:
-            self.down()
-            raise
+        return builds.kafka()
 
-    def detach(self) -> None:
-        """Leave it running in the background; the command `kafka down` ends it."""
-        if self._instance is None or self._warden is None:
-            raise HarnessError("Kafka is not up")
-        self._instance.detach()
-        self._warden.dismiss()
-        self._instance = self._warden = None
+    def _start(self, ledger: Ledger, needs: Path) -> None:
+        launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
+        self._broker = Broker(
+            *(ledger.folder, launcher, needs, self._host, free_port(self._host), free_port()),
+            settings=self._settings,
+        )
+        self._broker.start()
+        self._broker.wait_until_ready()
 
-    def down(self) -> None:
-        """End it and remove everything it made; harmless when it is not up."""
-        if self._instance is not None:
-            self._instance.end()
-            self._instance = None
-        if self._broker is not None and self._broker.process is not None:
-            self._broker.process.wrapper.wait(REAP_DEADLINE_SECONDS)
-        if self._warden is not None:
-            self._warden.dismiss()
-            self._warden = None
+    def _children(self) -> Iterable[ComponentProcess]:
+        return [self._broker.process] if self._broker and self._broker.process else []
+
+    def _forget(self) -> None:
         self._broker = None
-
-    def __enter__(self) -> Self:
-        self.up()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.down()

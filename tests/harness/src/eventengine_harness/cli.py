@@ -18,7 +18,7 @@ from pathlib import Path
 from eventengine_harness import brokers, builds, clusters, control_planes, images, nodes
 from eventengine_harness.brokers import LoopbackKafka
 from eventengine_harness.clusters import Cluster
-from eventengine_harness.control_planes import LoopbackControlPlane
+from eventengine_harness.control_planes import LOOPBACK, LoopbackControlPlane
 from eventengine_harness.exceptions import HarnessError
 from eventengine_harness.interrupts import end_in_order
 from eventengine_harness.ledgers import Instance, instances, sweep_abandoned
@@ -84,7 +84,13 @@ def _parser() -> argparse.ArgumentParser:
 
     kafka = things.add_parser("kafka", help="an Apache Kafka broker on loopback")
     actions = kafka.add_subparsers(required=True, metavar="ACTION")
-    actions.add_parser("up", help="start it in the background").set_defaults(act=_kafka_up)
+    up = actions.add_parser("up", help="start it in the background")
+    up.add_argument(
+        "--host",
+        default=LOOPBACK,
+        help="the address of this machine to listen on and advertise, without any protection (default loopback)",
+    )
+    up.set_defaults(act=_kafka_up)
     _add_down_and_status(actions, brokers.LOOPBACK_INSTANCE)
 
     status = things.add_parser("status", help="what runs on this machine")
@@ -144,9 +150,9 @@ def _control_plane_up(_options: argparse.Namespace) -> None:
     print(f"export KUBECONFIG={kubeconfig}")
 
 
-def _kafka_up(_options: argparse.Namespace) -> None:
+def _kafka_up(options: argparse.Namespace) -> None:
     started = time.monotonic()
-    kafka = LoopbackKafka(brokers.LOOPBACK_INSTANCE)
+    kafka = LoopbackKafka(brokers.LOOPBACK_INSTANCE, host=options.host)
     kafka.up()
     servers = kafka.broker.bootstrap_servers
     kafka.detach()

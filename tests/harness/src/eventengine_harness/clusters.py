@@ -13,35 +13,43 @@ and cores exist once; a second one waits for the first, or says who has it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from eventengine_harness import builds, debian_packages, sandboxes
 from eventengine_harness.accesses import KubernetesAccess
 from eventengine_harness.brokers import Broker
 from eventengine_harness.control_planes import ControlPlane, Endpoints
 from eventengine_harness.exceptions import HarnessError
-from eventengine_harness.ledgers import Instance, Ledger
+from eventengine_harness.ledgers import Ledger
 from eventengine_harness.locations import run_folder
 from eventengine_harness.nodes import Node
+from eventengine_harness.ownership import OwnedInstance
 from eventengine_harness.processes import ComponentProcess, Launcher
 from eventengine_harness.sandboxes import NODE_ADDRESS, Sandbox
-from eventengine_harness.warden import Warden
 
 INSTANCE = "cluster"
 CGROUP = "eventengine-harness"
 SHARED_CPUS = "0"
 KAFKA_PORT = 9092
 KAFKA_CONTROLLER_PORT = 9093
-REAP_DEADLINE_SECONDS = 10.0
 
 Thing = TypeVar("Thing")
 
 
-class Cluster:
+@dataclass(frozen=True)
+class _Programs:
+    """What a cluster is made of; `jars` only where it has a Kafka."""
+
+    kubernetes: Path
+    pause: Path
+    jars: Path | None
+
+
+class Cluster(OwnedInstance[_Programs]):
     """The cluster of this machine.
 
     Args:
@@ -50,10 +58,8 @@ class Cluster:
     """
 
     def __init__(self, *, kafka: bool = False, wait_seconds: float = 0.0) -> None:
+        super().__init__(INSTANCE, wait_seconds=wait_seconds)
         self._with_kafka = kafka
-        self._wait_seconds = wait_seconds
-        self._instance: Instance | None = None
-        self._warden: Warden | None = None
         self._sandbox: Sandbox | None = None
         self._node: Node | None = None
         self._broker: Broker | None = None
@@ -91,33 +97,20 @@ class Cluster:
         return run_folder() / INSTANCE / "logs"
 
     @property
-    def warden_pid(self) -> int:
-        """The process that cleans up if this one is killed."""
-        return _present(self._warden, "the cluster").pid
-
-    @property
     def components(self) -> list[ComponentProcess]:
         """Everything that was started, the sandbox's first process included."""
         return [component for launcher in self._launchers for component in launcher.started]
 
-    def up(self) -> None:
-        """Bring it up; on any failure everything started so far is removed."""
+    def _prepare(self) -> _Programs:
         if os.geteuid() != 0:
             raise HarnessError("a cluster makes namespaces and cgroups: run it as root")
         wanted = [*debian_packages.CONTROL_PLANE, *debian_packages.NODE]
         wanted += debian_packages.JAVA if self._with_kafka else ()
         debian_packages.ensure_installed(wanted)
-        programs, pause = builds.kubernetes(), builds.pause()
-        jars = builds.kafka() if self._with_kafka else None
-        self._instance = Instance.create(INSTANCE, wait_seconds=self._wait_seconds)
-        try:
-            self._warden = Warden(INSTANCE)
-            self._start(self._instance.ledger, programs, pause, jars)
-        except BaseException:
-            self.down()
-            raise
+        return _Programs(builds.kubernetes(), builds.pause(), builds.kafka() if self._with_kafka else None)
 
-    def _start(self, ledger: Ledger, programs: Path, pause: Path, jars: Path | None) -> None:
+    def _start(self, ledger: Ledger, needs: _Programs) -> None:
+        programs, pause = needs.kubernetes, needs.pause
         logs = ledger.folder / "logs"
         outside = Launcher(ledger.marker, logs, ledger)
         self._launchers.append(outside)
@@ -137,9 +130,9 @@ class Cluster:
         )
         control_plane.folder.mkdir()
         node = self._node = Node(*(ledger.folder / "node", inside, sandbox, control_plane, cgroup, pause))
-        if jars is not None:
+        if needs.jars is not None:
             self._broker = Broker(
-                *(ledger.folder / "kafka", inside, jars, NODE_ADDRESS),
+                *(ledger.folder / "kafka", inside, needs.jars, NODE_ADDRESS),
                 *(KAFKA_PORT, KAFKA_CONTROLLER_PORT),
             )
         control_plane.start_etcd()
@@ -168,38 +161,12 @@ class Cluster:
         )
         ledger.write()
 
-    def detach(self) -> None:
-        """Leave it running in the background; the command `cluster down` ends it."""
-        if self._instance is None or self._warden is None:
-            raise HarnessError("the cluster is not up")
-        self._instance.detach()
-        self._warden.dismiss()
-        self._instance = self._warden = None
+    def _children(self) -> Iterable[ComponentProcess]:
+        return self.components
 
-    def down(self) -> None:
-        """End it and remove everything it made; harmless when it is not up."""
-        if self._instance is not None:
-            self._instance.end()
-            self._instance = None
-        for component in self.components:
-            component.wrapper.wait(REAP_DEADLINE_SECONDS)
-        if self._warden is not None:
-            self._warden.dismiss()
-            self._warden = None
+    def _forget(self) -> None:
         self._sandbox = self._node = self._broker = self._access = None
         self._launchers = []
-
-    def __enter__(self) -> Self:
-        self.up()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.down()
 
 
 @dataclass(frozen=True)

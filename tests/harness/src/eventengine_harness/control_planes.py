@@ -16,19 +16,18 @@ import socket
 import ssl
 import sys
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from eventengine_harness import builds, certificates, debian_packages, kubeconfigs
 from eventengine_harness.accesses import KubernetesAccess
 from eventengine_harness.certificates import ControlPlaneCertificates, KeyPair
 from eventengine_harness.exceptions import CommandError, HarnessError
-from eventengine_harness.ledgers import Instance
+from eventengine_harness.ledgers import Ledger
+from eventengine_harness.ownership import OwnedInstance
 from eventengine_harness.processes import ComponentProcess, Launcher
 from eventengine_harness.running import run
-from eventengine_harness.warden import Warden
 
 LOOPBACK = "127.0.0.1"
 SERVICE_RANGE = "10.96.0.0/16"
@@ -36,7 +35,6 @@ FIRST_SERVICE_ADDRESS = "10.96.0.1"
 AUTOSCALER_SYNC_SECONDS = 2
 COMPONENT_DEADLINE_SECONDS = 90.0
 PROBE_TIMEOUT_SECONDS = 2.0
-REAP_DEADLINE_SECONDS = 10.0
 LOOPBACK_INSTANCE = "control-plane"
 PORTS = range(20_000, 32_000)
 PORT_ATTEMPTS_MAX = 100
@@ -275,7 +273,7 @@ def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
     return True
 
 
-class LoopbackControlPlane:
+class LoopbackControlPlane(OwnedInstance[Path]):
     """A control plane on this machine's loopback, without a node; use it in a `with`.
 
     It needs no root. Several may run at once: each has free ports and a folder of
@@ -285,9 +283,7 @@ class LoopbackControlPlane:
     """
 
     def __init__(self, name: str | None = None) -> None:
-        self._name = name or f"{LOOPBACK_INSTANCE}-{secrets.token_hex(4)}"
-        self._instance: Instance | None = None
-        self._warden: Warden | None = None
+        super().__init__(name or f"{LOOPBACK_INSTANCE}-{secrets.token_hex(4)}")
         self._control_plane: ControlPlane | None = None
         self._access: KubernetesAccess | None = None
 
@@ -310,51 +306,19 @@ class LoopbackControlPlane:
         """The administrator's kubeconfig."""
         return self.access.kubeconfig
 
-    def up(self) -> None:
-        """Bring it up; on any failure everything started so far is removed."""
+    def _prepare(self) -> Path:
         debian_packages.ensure_installed(debian_packages.CONTROL_PLANE)
-        programs = builds.kubernetes()
-        self._instance = Instance.create(self._name)
-        try:
-            self._warden = Warden(self._name)
-            ledger = self._instance.ledger
-            launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
-            self._control_plane = ControlPlane(ledger.folder, launcher, programs, Endpoints.on_loopback())
-            self._control_plane.start()
-            self._access = KubernetesAccess(self._control_plane.kubeconfig, programs / "kubectl")
-            self._access.wait_until_usable()
-        except BaseException:
-            self.down()
-            raise
+        return builds.kubernetes()
 
-    def detach(self) -> None:
-        """Leave it running in the background; the command `control-plane down` ends it."""
-        if self._instance is None or self._warden is None:
-            raise HarnessError("the control plane is not up")
-        self._instance.detach()
-        self._warden.dismiss()
-        self._instance = self._warden = None
+    def _start(self, ledger: Ledger, needs: Path) -> None:
+        launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
+        self._control_plane = ControlPlane(ledger.folder, launcher, needs, Endpoints.on_loopback())
+        self._control_plane.start()
+        self._access = KubernetesAccess(self._control_plane.kubeconfig, needs / "kubectl")
+        self._access.wait_until_usable()
 
-    def down(self) -> None:
-        """End it and remove everything it made; harmless when it is not up."""
-        if self._instance is not None:
-            self._instance.end()
-            self._instance = None
-            for component in self._control_plane.components.values() if self._control_plane else ():
-                component.wrapper.wait(REAP_DEADLINE_SECONDS)
-        if self._warden is not None:
-            self._warden.dismiss()
-            self._warden = None
+    def _children(self) -> Iterable[ComponentProcess]:
+        return self._control_plane.components.values() if self._control_plane else ()
+
+    def _forget(self) -> None:
         self._control_plane = self._access = None
-
-    def __enter__(self) -> Self:
-        self.up()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.down()

@@ -17,19 +17,18 @@ import json
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from eventengine_contract.snapshots import Snapshot
 
 from eventengine_harness.exceptions import DeadlineError, HarnessError
-from eventengine_harness.ledgers import Instance
+from eventengine_harness.ledgers import Ledger
+from eventengine_harness.ownership import OwnedInstance
 from eventengine_harness.processes import ComponentProcess, Launcher, tail_of
 from eventengine_harness.waiting import wait_for
-from eventengine_harness.warden import Warden
 
 COMMAND = Path(sys.executable).with_name("eventengine")
 READY_DEADLINE_SECONDS = 60.0
@@ -115,7 +114,7 @@ class RunningEngine(Command):
             return sample if condition(sample) else None
 
         try:
-            return wait_for(fulfilled, what, deadline_seconds, poll_seconds_max=0.2)
+            return wait_for(fulfilled, what, deadline_seconds)
         except DeadlineError as error:
             last = seen[0].model_dump_json() if seen else "no sample"
             raise HarnessError(f"{error}; last sample: {last}; the end of its log:\n{self.log}") from None
@@ -145,12 +144,11 @@ def running_partitions(sample: Snapshot) -> set[int]:
     }
 
 
-class EngineProcesses:
+class EngineProcesses(OwnedInstance[None]):
     """The processes of one test or one demonstration; all have ended when the block is left."""
 
     def __init__(self) -> None:
-        self._instance: Instance | None = None
-        self._warden: Warden | None = None
+        super().__init__(f"engines-{secrets.token_hex(4)}")
         self._launcher: Launcher | None = None
         self._count = 0
 
@@ -195,24 +193,14 @@ class EngineProcesses:
             raise HarnessError("use EngineProcesses with `with`")
         return self._launcher.launch(name, words, environment)
 
-    def __enter__(self) -> Self:
-        name = f"engines-{secrets.token_hex(4)}"
-        self._instance = Instance.create(name)
-        self._warden = Warden(name)
-        ledger = self._instance.ledger
-        self._launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
-        return self
+    def _prepare(self) -> None:
+        """The command is installed beside this Python."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._instance is not None:
-            self._instance.end()
-        if self._launcher is not None:
-            for process in self._launcher.started:
-                process.wrapper.wait(END_DEADLINE_SECONDS)
-        if self._warden is not None:
-            self._warden.dismiss()
+    def _start(self, ledger: Ledger, needs: None) -> None:
+        self._launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
+
+    def _children(self) -> Iterable[ComponentProcess]:
+        return self.started()
+
+    def _forget(self) -> None:
+        self._launcher = None
