@@ -8,6 +8,7 @@ their own (`EnginePodServer`).
 from __future__ import annotations
 
 import base64
+import functools
 import http.client
 import json
 import os
@@ -409,6 +410,12 @@ class AdapterProcess:
             self._plane.access.wait_for_condition(
                 "apiservice", f"{version}.{group}", "Available", deadline_seconds=60
             )
+            # The API server begins to pass requests on a moment after it says so.
+            path = f"/apis/{group}/{version}"
+            wait_for(functools.partial(self._is_passed_on, path), f"an answer at {path}", START_SECONDS_MAX)
+
+    def _is_passed_on(self, path: str) -> bool:
+        return not refusal(self._plane.access, path)
 
     def health(self, path: str) -> tuple[int, str]:
         """A page of the plain port; status 0 while nothing listens."""
@@ -482,9 +489,12 @@ class AdapterProcess:
 
 
 def refusal(access: KubernetesAccess, path: str, *arguments: str) -> str:
-    """What kubectl prints when a path is refused; empty while it is answered."""
+    """What a refused path is answered with; empty while it is served. `arguments` are kubectl's."""
     try:
-        access.kubectl("get", "--raw", path, *arguments)
+        if arguments:
+            access.kubectl("get", "--raw", path, *arguments)
+        else:
+            access.raw(path)
     except CommandError as error:
         return str(error)
     return ""

@@ -1,4 +1,4 @@
-"""Talking to a Kubernetes API: kubectl, helm, plain requests, waiting on conditions.
+"""Talking to a Kubernetes API: requests, waiting on conditions, kubectl, helm.
 
 Everything goes over the network with a kubeconfig, so the same class serves the
 loopback control plane, the cluster in its sandbox (the machine has a route to its
@@ -8,14 +8,16 @@ API server) and a cluster of the user's own.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from eventengine_harness import builds
-from eventengine_harness.exceptions import CommandError
+from eventengine_harness.api_requests import APPLY_PATCH, NOT_FOUND, ApiRequests
+from eventengine_harness.exceptions import RequestError
 from eventengine_harness.running import run
 from eventengine_harness.waiting import wait_for
 
@@ -24,6 +26,8 @@ Object = Mapping[str, Any]
 WAIT_SECONDS = 60.0
 COMMAND_SECONDS = 60.0
 HELM_SECONDS = 300.0
+FIELD_MANAGER = "tests"
+DEFAULT_NAMESPACE = "default"
 
 
 class KubernetesAccess:
@@ -37,6 +41,11 @@ class KubernetesAccess:
     def environment(self) -> dict[str, str]:
         """What a child process needs to reach this API (KUBECONFIG)."""
         return {"KUBECONFIG": str(self.kubeconfig)}
+
+    @cached_property
+    def requests(self) -> ApiRequests:
+        """Plain requests with the rights of the kubeconfig."""
+        return ApiRequests(self.kubeconfig)
 
     def kubectl(
         self,
@@ -70,39 +79,67 @@ class KubernetesAccess:
             timeout_seconds=timeout_seconds,
         )
 
-    def apply(self, *documents: str | Path | Object | Iterable[Object], namespace: str | None = None) -> str:
+    def apply(self, *documents: str | Path | Object | Iterable[Object], namespace: str | None = None) -> None:
         """Apply manifests on the server's side: YAML text, a file's path, or objects."""
-        text = "\n---\n".join(_as_yaml(document) for document in documents)
-        return self.kubectl(
-            *("apply", "--server-side", "--force-conflicts", "--field-manager=tests", "-f", "-"),
-            *_in(namespace),
-            stdin=text,
-        )
+        for document in _objects(documents):
+            found = self.requests.type_of_object(document)
+            metadata = document["metadata"]
+            where = metadata.get("namespace") or namespace or DEFAULT_NAMESPACE
+            self.requests.send(
+                "PATCH",
+                found.path(where, metadata["name"]),
+                query={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"},
+                body=document,
+                content_type=APPLY_PATCH,
+            )
 
     def delete(self, kind: str, name: str, namespace: str | None = None, *, wait: bool = True) -> None:
-        """Delete an object; it is no error if there is none."""
-        self.kubectl(
-            *("delete", kind, name, "--ignore-not-found", f"--wait={str(wait).lower()}"),
-            *_in(namespace),
-            timeout_seconds=WAIT_SECONDS * 2,
-        )
+        """Delete an object and wait for its end; it is no error if there is none."""
+        path = self.requests.type_of(kind).path(namespace or DEFAULT_NAMESPACE, name)
+        found = self._read(path)
+        if found is None:
+            return
+        try:
+            self.requests.send("DELETE", path, query={"propagationPolicy": "Background"})
+        except RequestError as error:
+            if error.status != NOT_FOUND:
+                raise
+        if not wait:
+            return
+
+        def gone() -> bool:
+            present = self._read(path)
+            return present is None or present["metadata"]["uid"] != found["metadata"]["uid"]
+
+        wait_for(gone, f"the end of {kind}/{name}", WAIT_SECONDS * 2)
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
         """Read one object; None if there is none."""
-        text = self.kubectl("get", kind, name, "--ignore-not-found", "-o", "json", *_in(namespace))
-        return dict(json.loads(text)) if text.strip() else None
+        return self._read(self.requests.type_of(kind).path(namespace or DEFAULT_NAMESPACE, name))
 
     def list(
-        self, kind: str, namespace: str | None = None, selector: str | None = None
+        self, kinds: str, namespace: str | None = None, selector: str | None = None
     ) -> list[dict[str, Any]]:
-        """Read the objects of a kind; without a namespace, of all namespaces."""
-        scope = _in(namespace) or ("--all-namespaces",)
-        chosen = (f"--selector={selector}",) if selector else ()
-        return list(json.loads(self.kubectl("get", kind, "-o", "json", *scope, *chosen))["items"])
+        """Read the objects of a kind, or of several with commas; without a namespace, of all namespaces."""
+        query = {"labelSelector": selector} if selector else None
+        found = []
+        for name in kinds.split(","):
+            kind = self.requests.type_of(name)
+            items = self.requests.send("GET", kind.path(namespace), query=query)["items"]
+            found += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in items]
+        return found
 
     def raw(self, path: str) -> Any:
         """GET a path of the API, for example /apis/external.metrics.k8s.io/v1beta1, as JSON."""
-        return json.loads(self.kubectl("get", "--raw", path))
+        return self.requests.send("GET", path)
+
+    def _read(self, path: str) -> dict[str, Any] | None:
+        try:
+            return dict(self.requests.send("GET", path))
+        except RequestError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
 
     def wait_until(
         self,
@@ -167,10 +204,10 @@ class KubernetesAccess:
         def exists() -> bool:
             try:
                 return self.get("serviceaccount", "default", "default") is not None
-            except CommandError:
+            except RequestError:
                 return False
 
-        wait_for(exists, "the default service account", deadline_seconds, poll_seconds_max=0.2)
+        wait_for(exists, "the default service account", deadline_seconds)
 
 
 def condition_of(found: Object, condition_type: str) -> dict[str, Any]:
@@ -181,15 +218,12 @@ def condition_of(found: Object, condition_type: str) -> dict[str, Any]:
     return {}
 
 
-def _in(namespace: str | None) -> tuple[str, ...]:
-    return (f"--namespace={namespace}",) if namespace else ()
-
-
-def _as_yaml(document: str | Path | Object | Iterable[Object]) -> str:
-    if isinstance(document, str):
-        return document
-    if isinstance(document, Path):
-        return document.read_text()
-    if isinstance(document, Mapping):
-        return yaml.safe_dump(dict(document))
-    return yaml.safe_dump_all([dict(item) for item in document])
+def _objects(documents: Iterable[str | Path | Object | Iterable[Object]]) -> Iterator[Object]:
+    for document in documents:
+        if isinstance(document, str | Path):
+            text = document if isinstance(document, str) else document.read_text()
+            yield from filter(None, yaml.safe_load_all(text))
+        elif isinstance(document, Mapping):
+            yield document
+        else:
+            yield from document

@@ -2,6 +2,7 @@
 
     HarnessError
     ├── CommandError         a command ended with a failure status
+    │   └── RequestError     an API server refused a request, or did not answer
     ├── ComponentError       a long-running component did not come up, or died
     ├── DeadlineError        a condition did not become true in time
     ├── InUseError           another live process owns the thing asked for
@@ -28,6 +29,16 @@ class CommandError(HarnessError):
         self.status = status
         self.output = output
         super().__init__(f"`{' '.join(command)}` ended with status {status}:\n{output.rstrip()}")
+
+
+class RequestError(CommandError):
+    """An API server refused a request; `status` is HTTP's, 0 where there was no answer.
+
+    It is a CommandError, because the same question may be asked by kubectl.
+    """
+
+    def __init__(self, method: str, path: str, status: int, message: str) -> None:
+        super().__init__((method, path), status, message)
 
 
 class ComponentError(HarnessError):

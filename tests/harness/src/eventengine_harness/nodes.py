@@ -158,7 +158,7 @@ class Node:
             )
 
         try:
-            wait_for(ready, f"node {self.name} Ready", NODE_DEADLINE_SECONDS, poll_seconds_max=0.2)
+            wait_for(ready, f"node {self.name} Ready", NODE_DEADLINE_SECONDS)
         except DeadlineError as error:
             log = self.components["kubelet"].log
             raise DeadlineError(f"{error}; the end of {log}:\n{tail_of(log)}") from error

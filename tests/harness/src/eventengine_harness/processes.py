@@ -190,7 +190,7 @@ class ComponentProcess:
             return probe()
 
         try:
-            wait_for(ready, what, deadline_seconds, poll_seconds_max=0.1)
+            wait_for(ready, what, deadline_seconds)
         except DeadlineError as error:
             raise ComponentError(f"{error}; the end of {self.log}:\n{tail_of(self.log)}") from error
 

@@ -16,7 +16,8 @@ from eventengine_harness.exceptions import DeadlineError
 Result = TypeVar("Result")
 
 POLL_SECONDS_MIN = 0.02
-POLL_SECONDS_MAX = 0.5
+POLL_SECONDS_MAX = 0.1
+"""Most conditions cost a request or a look at a file; a condition that starts a process says otherwise."""
 
 
 def wait_for(

@@ -7,18 +7,17 @@ so that rates survive pods that come and go.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Final
 
 from eventengine_contract.quantities import parse_quantity_millis
-from kubernetes import client, config
 
 from eventengine_harness import waiting
+from eventengine_harness.api_requests import ApiRequests
+from eventengine_harness.exceptions import RequestError
 
 from .timelines import Observation
 
@@ -32,23 +31,15 @@ PODS_READ_AT_ONCE: Final = 5
 class KubernetesReader:
     """GETs through the API server with the rights of a kubeconfig."""
 
-    def __init__(self, kubeconfig: Path) -> None:
-        make_client: Any = config.new_client_from_config
-        self._client = make_client(config_file=str(kubeconfig))
-        self._client.configuration.retries = False
+    def __init__(self, requests: ApiRequests) -> None:
+        self._requests = requests
 
     def get(self, path: str, **query: str) -> Any | None:
         """The decoded answer, or None where there is none: an error status, or no connection."""
-        parameters = self._client.param_serialize(
-            "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
-        )
         try:
-            response = self._client.call_api(*parameters, _request_timeout=READ_TIMEOUT_SECONDS)
-            body = response.read()
-        except (client.ApiException, OSError, ValueError) as error:
-            del error
+            return self._requests.send("GET", path, query=query, timeout_seconds=READ_TIMEOUT_SECONDS)
+        except RequestError:
             return None
-        return json.loads(body) if response.status == 200 else None
 
 
 class EngineObserver:
