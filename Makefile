@@ -13,6 +13,8 @@ TIER ?=
 ONLY ?=
 CLUSTER ?= local
 
+# Where rustup and Go install themselves, for shells that don't know it.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PYTHONDONTWRITEBYTECODE := 1
 

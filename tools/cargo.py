@@ -39,10 +39,17 @@ def user_cache() -> Path:
 
 
 def compiler_version(workspace: Path) -> str:
-    """What the compiler that the workspace asks for says of itself."""
-    return subprocess.run(
-        ["rustc", "--version"], check=True, capture_output=True, text=True, cwd=workspace
-    ).stdout
+    """What the compiler that the workspace asks for says of itself; ends the program where there is none."""
+    try:
+        return subprocess.run(
+            ["rustc", "--version"], check=True, capture_output=True, text=True, cwd=workspace
+        ).stdout
+    except FileNotFoundError:
+        sys.exit(
+            "cargo: rustc is not on PATH: install Rust by rustup (https://rustup.rs), then open a new shell"
+        )
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"cargo: the compiler that rust-toolchain.toml names can't be used: {error.stderr.strip()}")
 
 
 @contextmanager

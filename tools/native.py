@@ -90,6 +90,8 @@ def install_system_packages() -> None:
     ]
     if not missing:
         return
+    if os.geteuid() != 0:
+        sys.exit(f"native: Debian packages are missing; as root: apt-get install {' '.join(missing)}")
     print(f"native: installing {' '.join(missing)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
