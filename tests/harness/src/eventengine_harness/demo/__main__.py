@@ -12,7 +12,9 @@ import time
 from eventengine_harness.exceptions import DeadlineError, HarnessError
 from eventengine_harness.interrupts import end_in_order
 
-from .stages import StageError, current_stage, local_stage
+from .installing import check_is_free, remove
+from .runs import Run, remove_from_kafka
+from .stages import Stage, StageError, current_stage, local_stage
 from .story import Story
 
 
@@ -21,12 +23,21 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def clear(stage: Stage, run: Run) -> None:
+    """Remove from a cluster and a Kafka of the user's what the demo made there."""
+    say("\nRemoving what the demo made: namespaces, release, topics, consumer groups")
+    remove(stage.access, say)
+    if stage.kafka_address_outside is not None:
+        remove_from_kafka(stage.kafka_address_outside, run, say)
+
+
 def main() -> int:
     """Run the demo."""
     parser = argparse.ArgumentParser(
         prog="make demo",
         description="The main job on a real Kubernetes and a real Kafka: install, pin, scale on lag, prove it.",
-        epilog="CLUSTER=current: KAFKA_BOOTSTRAP, IMAGE_REGISTRY and IMAGE_TAG say where Kafka and the images are.",
+        epilog="CLUSTER=current: KAFKA_BOOTSTRAP, IMAGE_REGISTRY and IMAGE_TAG say where Kafka and the images are, "
+        "KAFKA_BOOTSTRAP_OUTSIDE how this machine reaches Kafka where it does so by another address than pods.",
     )
     parser.add_argument(
         "--cluster",
@@ -39,13 +50,16 @@ def main() -> int:
     started = time.monotonic()
     try:
         with local_stage(say) if options.cluster == "local" else current_stage() as stage:
+            if options.cluster == "current":
+                check_is_free(stage.access)
             say(f"The stage is set after {time.monotonic() - started:.0f} s\n")
-            story = Story(stage, say)
+            run = Run()
             try:
-                summary = story.tell()
+                summary = Story(stage, say, run).tell()
             finally:
+                # A cluster of the demo's own goes as a whole.
                 if options.cluster == "current":
-                    story.remove()
+                    clear(stage, run)
     except (DeadlineError, TimeoutError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

@@ -38,6 +38,8 @@ class Stage:
     access: KubernetesAccess
     kafka_address: str
     images: Images
+    kafka_address_outside: str | None = None
+    """Kafka as this machine reaches it, where what the demo made in it has to be removed afterwards."""
 
     @staticmethod
     def of(cluster: Cluster) -> Stage:
@@ -69,8 +71,8 @@ def local_stage(say: Callable[[str], None]) -> Iterator[Stage]:
 def current_stage() -> Iterator[Stage]:
     """The cluster of the current kubeconfig, for `CLUSTER=current`.
 
-    Reads KUBECONFIG, KAFKA_BOOTSTRAP (a Kafka that pods can reach), IMAGE_REGISTRY and IMAGE_TAG (where the three
-    images are).
+    Reads KUBECONFIG, KAFKA_BOOTSTRAP (a Kafka that pods can reach), KAFKA_BOOTSTRAP_OUTSIDE (the same as this
+    machine reaches it, where that differs), IMAGE_REGISTRY and IMAGE_TAG (where the three images are).
 
     Raises:
         StageError: something is missing; the message says what to set.
@@ -78,7 +80,8 @@ def current_stage() -> Iterator[Stage]:
     address = os.environ.get("KAFKA_BOOTSTRAP")
     if not address:
         raise StageError(
-            "CLUSTER=current needs a Kafka that the cluster's pods reach: set KAFKA_BOOTSTRAP=host:port"
+            "CLUSTER=current needs a Kafka that the cluster's pods reach: set KAFKA_BOOTSTRAP=host:port. Where the "
+            "pods reach this machine, it can be one of its own: python -m eventengine_harness kafka up --host ADDRESS"
         )
     kubeconfig = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
     if not kubeconfig.exists():
@@ -94,5 +97,6 @@ def current_stage() -> Iterator[Stage]:
     yield Stage(
         access=access,
         kafka_address=address,
+        kafka_address_outside=os.environ.get("KAFKA_BOOTSTRAP_OUTSIDE") or address,
         images=Images(*(f"{prefix}eventengine/{part}:{tag}" for part in ("engine", "operator", "adapter"))),
     )

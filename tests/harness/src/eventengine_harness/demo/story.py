@@ -16,18 +16,16 @@ from typing import Any, Final
 import yaml
 from eventengine_contract.quantities import parse_quantity_millis
 
-from . import jobs
+from . import installing, jobs
+from .installing import KUBECTL_SECONDS_MAX, NAMESPACE
 from .observing import EngineObserver, KubernetesReader, wait_for
 from .reporting import HEADER, PinnedOutcome, PinningProof, ScalingOutcome, Summary, table_line
+from .runs import Run
 from .stages import Stage
 from .timelines import Observation, scaling_figures, sustained_rate
 
 ROOT: Final = Path(__file__).resolve().parents[5]
 EXAMPLES: Final = ROOT / "examples" / "treasure-hunt"
-CHART: Final = ROOT / "charts" / "eventengine"
-NAMESPACE: Final = "eventengine-demo"
-SYSTEM_NAMESPACE: Final = "eventengine-system"
-RELEASE: Final = "eventengine"
 
 STORY_SECONDS_MAX: Final = 350
 ARTICLE_TARGET_EVENTS: Final = 500
@@ -41,7 +39,6 @@ FIRST_PRODUCER_OF_THE_BURST: Final = 1000
 BURST_AFTER_SECONDS: Final = 5
 BURST_SECONDS: Final = 60
 TRICKLE_AFTER_BURST_SECONDS: Final = 50
-KUBECTL_SECONDS_MAX: Final = 120
 LOOK_EVERY_SECONDS: Final = 2.0
 LAG_BAR_EVENTS_MIN: Final = 10_000
 AUDIT_RESERVE_SECONDS: Final = 40
@@ -60,10 +57,11 @@ class ArticleOutcome:
 class Story:
     """One telling of the demo on a stage."""
 
-    def __init__(self, stage: Stage, say: Callable[[str], None]) -> None:
+    def __init__(self, stage: Stage, say: Callable[[str], None], run: Run) -> None:
         self._stage = stage
         self._say = say
-        self._reader = KubernetesReader(stage.access.kubeconfig)
+        self._run = run
+        self._reader = KubernetesReader(stage.access.requests)
         self._started = time.monotonic()
 
     def tell(self) -> Summary:
@@ -77,34 +75,10 @@ class Story:
         return Summary(pinned, self.show_scaling(), self._elapsed())
 
     def install(self) -> None:
+        """Install the chart, and wait until the metrics APIs are served."""
         self._say("Installing the chart: operator, adapter, CRD, permissions")
-        images = self._stage.images
-        settings = [
-            f"{part}.image.{key}={value}"
-            for part, reference in (
-                ("operator", images.operator),
-                ("adapter", images.adapter),
-                ("engine", images.engine),
-            )
-            for key, value in zip(("repository", "tag"), reference.rsplit(":", 1), strict=True)
-        ]
-        arguments = ["upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM_NAMESPACE]
-        arguments += ["--create-namespace", "--wait", "--timeout", "120s"]
-        for setting in settings:
-            arguments += ["--set", setting]
-        self._stage.access.helm(*arguments)
-        self._kubectl(["create", "namespace", NAMESPACE], in_namespace=False)
-        for name in ("v1beta1.external.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"):
-            self._kubectl(
-                ["wait", "--for=condition=Available", f"apiservice/{name}", "--timeout=60s"],
-                in_namespace=False,
-            )
+        installing.install(self._stage)
         self._say(f"  ready after {self._elapsed():.0f} s")
-
-    def remove(self) -> None:
-        """Take away what the demo made."""
-        self._kubectl(["delete", "namespace", NAMESPACE, "--wait=true", "--timeout=90s"], in_namespace=False)
-        self._stage.access.helm("uninstall", RELEASE, "--namespace", SYSTEM_NAMESPACE, "--wait")
 
     # --- an engine with a core of its own -------------------------------------------------
 
@@ -114,7 +88,9 @@ class Story:
             "\nkubectl apply -f examples/treasure-hunt/hunt-pinned.yaml: an engine with a core of its own"
         )
         load = self._start_load(
-            "load-pinned", "hunt-pinned-events", ["--rate", "4000", "--events", str(PINNED_EVENTS)]
+            "load-pinned",
+            self._run.name("hunt-pinned-events"),
+            ["--rate", "4000", "--events", str(PINNED_EVENTS)],
         )
         self._apply_example("hunt-pinned.yaml")
         self._apply(jobs.neighbour("neighbour", self._stage.images.engine))
@@ -137,7 +113,7 @@ class Story:
 
         wait_for(drained, "hunt-pinned to drain", 60)
         observer.close()
-        audit = self._audit("audit-pinned", "hunt-pinned-standings", result)
+        audit = self._audit("audit-pinned", self._run.name("hunt-pinned-standings"), result)
         self._kubectl(["delete", "eventengine/hunt-pinned", "pod/neighbour", "--wait=true", "--timeout=60s"])
         return PinnedOutcome(proof, audit)
 
@@ -175,7 +151,7 @@ class Story:
         observer = EngineObserver(self._reader, NAMESPACE, "hunt", time.monotonic)
         calibration = self._start_load(
             "load-calibration",
-            "hunt-events",
+            self._run.name("hunt-events"),
             ["--rate", "3000", "--events", str(CALIBRATION_EVENTS), "--first-producer", "0"],
         )
         self._wait_ready("hunt", 1)
@@ -189,7 +165,7 @@ class Story:
         total_seconds = BURST_AFTER_SECONDS + BURST_SECONDS + TRICKLE_AFTER_BURST_SECONDS
         load = self._start_load(
             "load",
-            "hunt-events",
+            self._run.name("hunt-events"),
             [
                 *("--rate", f"{trickle:.0f}", "--duration", f"{total_seconds}s"),
                 *(
@@ -202,7 +178,7 @@ class Story:
         observations, burst_at = self._watch(observer, load)
         result = self._finish_load(load)
         observer.close()
-        audit = self._audit("audit", "hunt-standings", result, calibration_result)
+        audit = self._audit("audit", self._run.name("hunt-standings"), result, calibration_result)
         return ScalingOutcome(
             capacity_events_per_second=capacity,
             capacity_bound="its declared service time per event (program.serviceTime: 2ms)",
@@ -267,7 +243,7 @@ class Story:
         self._say("\nkubectl apply -f examples/treasure-hunt/hpa.yaml: the article's autoscaler, unchanged")
         load = self._start_load(
             "load-article",
-            "event-engine-events",
+            self._run.name("event-engine-events"),
             ["--rate", "1000", "--duration", "90s", "--first-producer", "0"],
         )
         self._apply_example("event-engine.yaml")
@@ -371,15 +347,20 @@ class Story:
     def _apply_example(self, name: str) -> None:
         document = yaml.safe_load((EXAMPLES / name).read_text())
         document["spec"]["image"] = self._stage.images.engine
-        for part in (*document["spec"]["engine"]["sources"], *document["spec"]["engine"]["sinks"]):
+        engine = document["spec"]["engine"]
+        for part in (*engine["sources"], *engine["sinks"]):
             part["kafka"]["bootstrapServers"] = [self._stage.kafka_address]
+            part["kafka"]["topic"] = self._run.name(part["kafka"]["topic"])
+        for source in engine["sources"]:
+            # Changelog and dead letters are named after the group.
+            source["kafka"]["groupId"] = self._run.name(document["metadata"]["name"])
         self._apply(document)
 
     def _apply(self, document: dict[str, Any]) -> None:
         self._stage.access.apply(document, namespace=NAMESPACE)
 
-    def _kubectl(self, arguments: list[str], *, in_namespace: bool = True) -> str:
-        scope = ["--namespace", NAMESPACE] if in_namespace else []
+    def _kubectl(self, arguments: list[str]) -> str:
+        scope = ("--namespace", NAMESPACE)
         return self._stage.access.kubectl(*scope, *arguments, timeout_seconds=KUBECTL_SECONDS_MAX)
 
     def _elapsed(self) -> float:

@@ -1,0 +1,98 @@
+"""The names that one run of the demo uses in Kafka, and their removal.
+
+Every topic and consumer group of a run begins with the run's own prefix, so that a second run against the
+same Kafka never counts the first one's outputs, and so that what a run made can be found and removed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+REQUEST_SECONDS_MAX: Final = 10.0
+REMOVAL_SECONDS_MAX: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the demo, told from others by a few random digits."""
+
+    identifier: str = field(default_factory=lambda: secrets.token_hex(3))
+
+    @property
+    def prefix(self) -> str:
+        """What all names of this run begin with."""
+        return f"demo-{self.identifier}-"
+
+    def name(self, name: str) -> str:
+        """A topic or consumer group of this run."""
+        return self.prefix + name
+
+
+def topics_and_groups(
+    bootstrap_servers: str, prefix: str = "", request_seconds: float = REQUEST_SECONDS_MAX
+) -> tuple[list[str], list[str]]:
+    """Topics and consumer groups whose names begin so, Kafka's own left out.
+
+    Raises:
+        KafkaException: no broker answers.
+    """
+    admin = _admin(bootstrap_servers)
+    topics = admin.list_topics(timeout=request_seconds).topics
+    groups = admin.list_consumer_groups(request_timeout=request_seconds).result().valid
+    return (
+        sorted(name for name in topics if name.startswith(prefix) and not name.startswith("__")),
+        sorted(group.group_id for group in groups if group.group_id.startswith(prefix)),
+    )
+
+
+def remove_from_kafka(
+    bootstrap_servers: str,
+    run: Run,
+    say: Callable[[str], None],
+    request_seconds: float = REQUEST_SECONDS_MAX,
+) -> bool:
+    """Delete the run's topics and groups; where no broker answers, say what stays and return False."""
+    try:
+        topics, groups = topics_and_groups(bootstrap_servers, run.prefix, request_seconds)
+        admin = _admin(bootstrap_servers)
+        deleted = {
+            **(admin.delete_topics(topics, operation_timeout=REMOVAL_SECONDS_MAX) if topics else {}),
+            **(admin.delete_consumer_groups(groups, request_timeout=REMOVAL_SECONDS_MAX) if groups else {}),
+        }
+        for result in deleted.values():
+            _finish(result)
+    except KafkaException as error:
+        say(
+            f"Kafka at {bootstrap_servers} can't be reached from this machine ({error.args[0]}): the topics and "
+            f"consumer groups that begin with {run.prefix} stay there; delete them, or set "
+            f"KAFKA_BOOTSTRAP_OUTSIDE to the address that this machine reaches Kafka at"
+        )
+        return False
+    return True
+
+
+def _finish(deletion: Future[Any]) -> None:
+    """Wait for a deletion; what is gone already needs none."""
+    try:
+        deletion.result(REMOVAL_SECONDS_MAX)
+    except KafkaException as error:
+        gone = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND}
+        if error.args[0].code() not in gone:
+            raise
+
+
+def _admin(bootstrap_servers: str) -> AdminClient:
+    return AdminClient(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "socket.timeout.ms": int(REQUEST_SECONDS_MAX * 1000),
+            "log_level": 0,
+        }
+    )
