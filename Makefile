@@ -54,6 +54,10 @@ soak: setup ## what takes tens of minutes by its nature, such as the article's s
 bench: setup ## measure against targets and peers, in short forms (ONLY=name: the long form of one group)
 	@$(PYTHON) tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY) --long)
 
+.PHONY: fuzz
+fuzz: environment ## fuzz the parsers against serde_json (SECONDS_EACH=1800 for how long each; kept inputs grow the corpus)
+	@$(PYTHON) tools/fuzz.py --seconds $(or $(SECONDS_EACH),1800)
+
 .PHONY: verify
 verify: setup ## check format, lint, types, imports, generated files, the tree
 	@$(PYTHON) tools/verify.py

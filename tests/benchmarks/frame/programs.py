@@ -45,6 +45,21 @@ def program(name: str) -> Path:
         return Path(shutil.copy2(Path(environment["CARGO_TARGET_DIR"]) / "release" / name, PROGRAMS))
 
 
+@cache
+def program_for_this_cpu(name: str) -> Path:
+    """A program that needs the core alone, built for exactly this machine's CPU: what some libraries ask for.
+
+    It has a target folder of its own in this checkout, because flags of the compiler are part of what is cached.
+    """
+    target = PROGRAMS.parent / "target-cpu-native"
+    environment = {"CARGO_TARGET_DIR": str(target), "RUSTFLAGS": "-C target-cpu=native"}
+    command = ["cargo", "build", "--locked", "--release", "--quiet", "--no-default-features", "--bin", name]
+    run_showing_progress(
+        command, f"building {name} for this CPU", environment={**os.environ, **environment}, folder=NATIVE
+    )
+    return target / "release" / name
+
+
 def document_of(output: str, command: Sequence[str | Path]) -> dict[str, Any]:
     """The JSON document that a program printed; HarnessError if there is none or it is of a debug build."""
     try:

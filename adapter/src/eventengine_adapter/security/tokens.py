@@ -27,14 +27,9 @@ class Creator(Protocol):
 class TokenReviews:
     """Asks the Kubernetes API whose token it is."""
 
-    def __init__(
-        self,
-        creator: Creator,
-        clock: Callable[[], float],
-        on_question: Callable[[bool], None] = lambda _remembered: None,
-    ) -> None:
+    def __init__(self, creator: Creator, clock: Callable[[], float]) -> None:
         self._creator = creator
-        self._memory: Memory[Identity | None] = Memory(_SECONDS_REMEMBERED, _ANSWERS_MAX, clock, on_question)
+        self._memory: Memory[Identity | None] = Memory(_SECONDS_REMEMBERED, _ANSWERS_MAX, clock)
 
     async def identity(self, token: str) -> Identity:
         """The user whose token this is.

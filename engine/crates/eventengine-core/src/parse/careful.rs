@@ -97,8 +97,8 @@ impl Walk<'_, '_> {
             (Kind::Bool, b't' | b'f') => self.scanner.literal().map(|value| u64::from(value == Some(true))),
             (Kind::String, b'"') => {
                 let string = self.scanner.string()?;
-                let start = string.bytes.as_ptr().addr() - self.start.addr();
-                Ok(string_cell(start, string.bytes.len(), string.escaped))
+                let start = string.bytes().as_ptr().addr() - self.start.addr();
+                Ok(string_cell(start, string.bytes().len(), string.is_escaped()))
             }
             (Kind::Enum, b'"') => {
                 let string = self.scanner.string()?;

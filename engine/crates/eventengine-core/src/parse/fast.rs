@@ -16,6 +16,7 @@ use super::record::{Record, rows_cell, string_cell};
 use super::scan::{Level, Scalar};
 use super::scanner::{Limits, Scanner};
 use super::string::escape_length;
+use super::utf8;
 
 const GAVE_UP: *const u8 = std::ptr::null();
 
@@ -50,11 +51,23 @@ pub(super) trait Walking: Level {
     /// As for [`find_key`].
     unsafe fn key(run: &mut Run<'_>, shape: &Shape, at: *const u8, previous: usize) -> (usize, *const u8);
 
+    /// See [`items`].
+    ///
+    /// # Safety
+    /// As for [`items`].
+    unsafe fn items(run: &mut Run<'_>, region: usize, at: *const u8) -> (u64, *const u8);
+
     /// See [`scalars`].
     ///
     /// # Safety
     /// As for [`scalars`].
     unsafe fn scalars(run: &mut Run<'_>, region: usize, at: *const u8) -> (u64, *const u8);
+
+    /// See [`escaped_string`].
+    ///
+    /// # Safety
+    /// As for [`escaped_string`].
+    unsafe fn escaped(run: &mut Run<'_>, start: *const u8, at: *const u8) -> (u64, *const u8);
 
     /// See [`whole`].
     ///
@@ -67,24 +80,42 @@ macro_rules! walking {
     ($level:ty, $(#[$features:meta])?) => {
         impl Walking for $level {
             $(#[$features])?
+            #[inline(never)]
             unsafe fn nested(run: &mut Run<'_>, shape: &Shape, at: *const u8, row: *mut u64) -> *const u8 {
                 // SAFETY: the caller's promise.
-                unsafe { members::<$level, false>(run, shape, at, row) }
+                unsafe { members::<$level>(run, shape, at, row) }
             }
 
             $(#[$features])?
+            #[inline(never)]
             unsafe fn key(run: &mut Run<'_>, shape: &Shape, at: *const u8, previous: usize) -> (usize, *const u8) {
                 // SAFETY: the caller's promise.
                 unsafe { find_key::<$level>(run, shape, at, previous) }
             }
 
             $(#[$features])?
+            #[inline(never)]
+            unsafe fn items(run: &mut Run<'_>, region: usize, at: *const u8) -> (u64, *const u8) {
+                // SAFETY: the caller's promise.
+                unsafe { items::<$level>(run, region, at) }
+            }
+
+            $(#[$features])?
+            #[inline(never)]
+            unsafe fn escaped(run: &mut Run<'_>, start: *const u8, at: *const u8) -> (u64, *const u8) {
+                // SAFETY: the caller's promise.
+                unsafe { escaped_string::<$level>(run, start, at) }
+            }
+
+            $(#[$features])?
+            #[inline(never)]
             unsafe fn scalars(run: &mut Run<'_>, region: usize, at: *const u8) -> (u64, *const u8) {
                 // SAFETY: the caller's promise.
                 unsafe { scalars::<$level>(run, region, at) }
             }
 
             $(#[$features])?
+            #[inline(never)]
             unsafe fn whole(run: &mut Run<'_>) -> bool {
                 // SAFETY: the caller's promise.
                 unsafe { whole::<$level>(run) }
@@ -172,7 +203,7 @@ pub(super) fn walk(
             _ => <Scalar as Walking>::whole(&mut run),
         }
     };
-    accepted && (!run.beyond_ascii || std::str::from_utf8(run.bytes).is_ok())
+    accepted && (!run.beyond_ascii || utf8::is_utf8(instructions, payload))
 }
 
 /// # Safety
@@ -187,13 +218,21 @@ unsafe fn whole<L: Walking>(run: &mut Run<'_>) -> bool {
             return false;
         }
         let (plan, row) = (run.plan, run.cells);
-        let at = members::<L, true>(run, plan.shapes.get_unchecked(0), at.add(1), row);
+        let at = members::<L>(run, plan.shapes.get_unchecked(0), at.add(1), row);
         !at.is_null() && skip_space(at) == run.start.add(run.bytes.len())
     }
 }
 
+/// Steps over white space; most producers write none.
 #[inline(always)]
-unsafe fn skip_space(mut at: *const u8) -> *const u8 {
+unsafe fn skip_space(at: *const u8) -> *const u8 {
+    // SAFETY: the caller's promise.
+    unsafe { if *at <= b' ' { skip_more_space(at) } else { at } }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn skip_more_space(mut at: *const u8) -> *const u8 {
     // SAFETY: a sentinel is no space.
     unsafe {
         while matches!(*at, b' ' | b'\n' | b'\r' | b'\t') {
@@ -205,7 +244,7 @@ unsafe fn skip_space(mut at: *const u8) -> *const u8 {
 
 /// Reads the members behind an object's brace into a row. Gives what follows the object.
 #[inline(always)]
-unsafe fn members<L: Walking, const TOP: bool>(
+unsafe fn members<L: Walking>(
     run: &mut Run<'_>,
     shape: &Shape,
     mut at: *const u8,
@@ -250,8 +289,12 @@ unsafe fn members<L: Walking, const TOP: bool>(
                 let cell = row.add(1 + entry.field as usize);
                 let value = at;
                 at = match entry.kind {
-                    Kind::Array if TOP => array::<L>(run, entry.region as usize, at, cell),
-                    Kind::Object | Kind::Array => compound::<L>(run, entry, at, cell),
+                    Kind::Array => {
+                        let (rows, end) = L::items(run, entry.region as usize, at);
+                        *cell = rows;
+                        end
+                    }
+                    Kind::Object => object::<L>(run, entry.region as usize, at, cell),
                     _ => scalar::<L>(run, entry, at, cell),
                 };
                 if at.is_null() {
@@ -412,30 +455,62 @@ unsafe fn string<L: Walking>(run: &mut Run<'_>, at: *const u8) -> (u64, *const u
             return (0, GAVE_UP);
         }
         let start = at.add(1);
-        let mut at = start;
-        let mut escaped = false;
+        let at = plain_end::<L>(run, start);
+        if *at != b'"' {
+            return L::escaped(run, start, at);
+        }
+        close(run, start, at, false)
+    }
+}
+
+/// Steps to the first quote, backslash or control character.
+#[inline(always)]
+unsafe fn plain_end<L: Walking>(run: &mut Run<'_>, mut at: *const u8) -> *const u8 {
+    // SAFETY: a sentinel is special, so no look begins behind the first of them.
+    unsafe {
         loop {
             let (special, high) = L::look(at);
-            if special == 0 {
-                if high != 0 {
+            if special != 0 {
+                if high & (special ^ special.wrapping_sub(1)) != 0 {
                     run.beyond_ascii = true;
                 }
-                at = at.add(L::WIDTH);
-                continue;
+                return at.add(special.trailing_zeros() as usize);
             }
-            if high & (special ^ special.wrapping_sub(1)) != 0 {
+            if high != 0 {
                 run.beyond_ascii = true;
             }
-            at = at.add(special.trailing_zeros() as usize);
-            if *at == b'"' {
-                break;
-            }
+            at = at.add(L::WIDTH);
+        }
+    }
+}
+
+/// Takes a string from its first byte that is special and no quote.
+#[inline(always)]
+unsafe fn escaped_string<L: Walking>(
+    run: &mut Run<'_>,
+    start: *const u8,
+    mut at: *const u8,
+) -> (u64, *const u8) {
+    // SAFETY: the caller's promise; an escape ends within the payload.
+    unsafe {
+        loop {
             at = escape(run, at);
             if at.is_null() {
                 return (0, GAVE_UP);
             }
-            escaped = true;
+            at = plain_end::<L>(run, at);
+            if *at == b'"' {
+                return close(run, start, at, true);
+            }
         }
+    }
+}
+
+/// Ends a string at its quote, unless it is too long.
+#[inline(always)]
+unsafe fn close(run: &Run<'_>, start: *const u8, at: *const u8, escaped: bool) -> (u64, *const u8) {
+    // SAFETY: the string lies within the payload, and its quote behind it.
+    unsafe {
         let length = at.offset_from_unsigned(start);
         if length > run.limits.string_bytes {
             return (0, GAVE_UP);
@@ -462,17 +537,13 @@ unsafe fn escape(run: &Run<'_>, at: *const u8) -> *const u8 {
     }
 }
 
-/// Reads an array, or an object that is a field's value, where that needs another walk inside.
+/// Reads an object that is a field's value into a row of its region.
 #[inline(always)]
-unsafe fn compound<L: Walking>(run: &mut Run<'_>, entry: &Entry, at: *const u8, cell: *mut u64) -> *const u8 {
+unsafe fn object<L: Walking>(run: &mut Run<'_>, number: usize, at: *const u8, cell: *mut u64) -> *const u8 {
     // SAFETY: the region is the entry's; a row is taken only while there are any.
     unsafe {
-        let number = entry.region as usize;
         let plan = run.plan;
         let region = plan.regions.get_unchecked(number);
-        if entry.kind == Kind::Array {
-            return items::<L, false>(run, number, at, cell);
-        }
         let used = run.used.add(number);
         let begin = *used;
         if *at != b'{' || begin >= region.capacity || region.level + 1 > run.limits.depth {
@@ -485,32 +556,18 @@ unsafe fn compound<L: Walking>(run: &mut Run<'_>, entry: &Entry, at: *const u8, 
     }
 }
 
-/// Reads an array of the payload's own object.
+/// Reads an array's items into the rows of its region: what the array's cell holds, and what follows it.
 #[inline(always)]
-unsafe fn array<L: Walking>(run: &mut Run<'_>, region: usize, at: *const u8, cell: *mut u64) -> *const u8 {
-    // SAFETY: the caller's promise.
-    unsafe { items::<L, true>(run, region, at, cell) }
-}
-
-/// Reads an array's items into the rows of its region.
-#[inline(always)]
-unsafe fn items<L: Walking, const INLINED: bool>(
-    run: &mut Run<'_>,
-    number: usize,
-    at: *const u8,
-    cell: *mut u64,
-) -> *const u8 {
+unsafe fn items<L: Walking>(run: &mut Run<'_>, number: usize, at: *const u8) -> (u64, *const u8) {
     // SAFETY: a row is taken only while there are any.
     unsafe {
         let plan = run.plan;
         let region = plan.regions.get_unchecked(number);
         if *at != b'[' || region.level > run.limits.depth {
-            return GAVE_UP;
+            return (0, GAVE_UP);
         }
         if region.item.kind != Kind::Object {
-            let (value, at) = L::scalars(run, number, at.add(1));
-            *cell = value;
-            return at;
+            return L::scalars(run, number, at.add(1));
         }
         let shape = plan.shapes.get_unchecked(region.shape);
         let begin = *run.used.add(number);
@@ -519,24 +576,19 @@ unsafe fn items<L: Walking, const INLINED: bool>(
         let mut count = 0;
         let mut at = skip_space(at.add(1));
         if *at == b']' {
-            *cell = rows_cell(begin, 0);
-            return at.add(1);
+            return (rows_cell(begin, 0), at.add(1));
         }
         if shape.level > run.limits.depth {
-            return GAVE_UP;
+            return (0, GAVE_UP);
         }
         loop {
             if *at != b'{' || count == most {
-                return GAVE_UP;
+                return (0, GAVE_UP);
             }
             count += 1;
-            at = if INLINED {
-                members::<L, false>(run, shape, at.add(1), row)
-            } else {
-                L::nested(run, shape, at.add(1), row)
-            };
+            at = members::<L>(run, shape, at.add(1), row);
             if at.is_null() {
-                return GAVE_UP;
+                return (0, GAVE_UP);
             }
             row = row.add(region.stride);
             at = skip_space(at);
@@ -546,11 +598,10 @@ unsafe fn items<L: Walking, const INLINED: bool>(
             at = skip_space(at.add(1));
         }
         if *at != b']' {
-            return GAVE_UP;
+            return (0, GAVE_UP);
         }
         *run.used.add(number) = begin + count;
-        *cell = rows_cell(begin, count);
-        at.add(1)
+        (rows_cell(begin, count), at.add(1))
     }
 }
 

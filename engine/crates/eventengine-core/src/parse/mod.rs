@@ -21,6 +21,7 @@ mod scan;
 mod scanner;
 mod schema;
 mod string;
+mod utf8;
 
 #[cfg(test)]
 mod tests;
@@ -33,13 +34,15 @@ pub use scanner::{DEPTH_MAX, Limits};
 pub use schema::{FIELDS_MAX, Field, NAME_BYTES_MAX, Presence, Schema, SchemaError, Type};
 pub use string::RawString;
 
+use std::sync::Arc;
+
 use plan::Plan;
 use record::Record;
 
-/// Reads payloads by a schema; remembers in which order the keys came.
+/// Reads payloads by a schema; remembers in which order the keys came. Clones share the plan.
 #[derive(Debug, Clone)]
 pub struct Parser {
-    plan: Plan,
+    plan: Arc<Plan>,
     limits: Limits,
     record: Record,
     followers: Box<[u8]>,
@@ -75,7 +78,12 @@ impl Parser {
                 followers[entry] = entry as u8 + 1;
             }
         }
-        Ok(Parser { record: Record::new(&plan), plan, limits, followers, instructions })
+        Ok(Parser { record: Record::new(&plan), plan: Arc::new(plan), limits, followers, instructions })
+    }
+
+    /// The instructions that it uses.
+    pub fn instructions(&self) -> Instructions {
+        self.instructions
     }
 
     /// Reads a payload that is one object.

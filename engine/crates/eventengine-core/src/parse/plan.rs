@@ -30,8 +30,9 @@ pub(super) enum Kind {
     Unpredicted,
 }
 
-/// One field, or the items of an array.
+/// One field, or the items of an array. As long as two cache lines, so that its place is a shift away.
 #[derive(Debug, Clone)]
+#[repr(align(128))]
 pub(super) struct Entry {
     /// The key with quotes and colon.
     pub(super) text: Text,

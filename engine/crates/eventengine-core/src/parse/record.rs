@@ -4,7 +4,9 @@
 //! one field each; items of arrays lie in regions of their own, row after row. Text stays
 //! in the payload: its cell says where.
 
-use super::plan::{Entry, Kind, Plan, Shape};
+use std::ops::Range;
+
+use super::plan::{Entry, Kind, Plan, Region, Shape};
 use super::string::RawString;
 
 const ESCAPED: u64 = 1 << 63;
@@ -37,144 +39,150 @@ pub(super) fn rows_cell(begin: u32, count: u32) -> u64 {
 }
 
 /// An object that was read: fields by their position in the schema.
+///
+/// A field is asked for by its own type; that another is asked for is a fault of the program, found in debug builds.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     plan: &'a Plan,
-    shape: &'a Shape,
     cells: &'a [u64],
-    row: usize,
     bytes: &'a [u8],
+    /// The object's own entries and cells.
+    entries: &'a [Entry],
+    row: &'a [u64],
 }
 
 impl<'a> View<'a> {
+    #[inline(always)]
     pub(super) fn root(plan: &'a Plan, record: &'a Record, bytes: &'a [u8]) -> View<'a> {
-        View { plan, shape: &plan.shapes[0], cells: &record.cells, row: 0, bytes }
+        View::of_row(plan, &record.cells, bytes, &plan.shapes[0], 0)
     }
 
     #[inline(always)]
-    fn cell(&self, field: usize) -> Option<(&'a Entry, u64)> {
-        let there = self.cells[self.row] >> field & 1 == 1;
-        there.then(|| (&self.plan.entries[self.shape.first + field], self.cells[self.row + 1 + field]))
+    fn of_row(plan: &'a Plan, cells: &'a [u64], bytes: &'a [u8], shape: &Shape, row: usize) -> View<'a> {
+        let entries = &plan.entries[shape.first..shape.first + shape.fields];
+        View { plan, cells, bytes, entries, row: &cells[row..row + 1 + shape.fields] }
+    }
+
+    /// A field's cell, if it is there.
+    #[inline(always)]
+    fn cell(&self, field: usize, kind: Kind) -> Option<u64> {
+        debug_assert!(self.entries[field].kind == kind, "field {field} is of another type");
+        if self.has(field) { Some(self.row[1 + field]) } else { None }
     }
 
     /// Whether a field is there.
+    #[inline(always)]
     pub fn has(&self, field: usize) -> bool {
-        self.cell(field).is_some()
+        self.row[0] >> field & 1 == 1
     }
 
     /// An unsigned integer.
     #[inline]
     pub fn unsigned(&self, field: usize) -> Option<u64> {
-        self.cell(field).and_then(|(entry, cell)| (entry.kind == Kind::Unsigned).then_some(cell))
+        self.cell(field, Kind::Unsigned)
     }
 
     /// A signed integer.
     #[inline]
     pub fn signed(&self, field: usize) -> Option<i64> {
-        self.cell(field).and_then(|(entry, cell)| (entry.kind == Kind::Signed).then_some(cell as i64))
+        self.cell(field, Kind::Signed).map(|cell| cell as i64)
     }
 
     /// A double.
     #[inline]
     pub fn double(&self, field: usize) -> Option<f64> {
-        self.cell(field).and_then(|(entry, cell)| (entry.kind == Kind::F64).then_some(f64::from_bits(cell)))
+        self.cell(field, Kind::F64).map(f64::from_bits)
     }
 
     /// True or false.
     #[inline]
     pub fn flag(&self, field: usize) -> Option<bool> {
-        self.cell(field).and_then(|(entry, cell)| (entry.kind == Kind::Bool).then_some(cell == 1))
+        self.cell(field, Kind::Bool).map(|cell| cell == 1)
     }
 
     /// Text.
     #[inline]
     pub fn string(&self, field: usize) -> Option<RawString<'a>> {
-        self.cell(field)
-            .and_then(|(entry, cell)| (entry.kind == Kind::String).then(|| raw_string(self.bytes, cell)))
+        let cell = self.cell(field, Kind::String)?;
+        // Only what was read as a string is known to be cut at characters.
+        (self.entries[field].kind == Kind::String).then(|| raw_string(self.bytes, cell))
     }
 
     /// Which of an enumeration's texts stands there, by its position among them.
     #[inline]
     pub fn choice(&self, field: usize) -> Option<usize> {
-        self.cell(field).and_then(|(entry, cell)| (entry.kind == Kind::Enum).then_some(cell as usize))
+        self.cell(field, Kind::Enum).map(|cell| cell as usize)
+    }
+
+    /// The region of an object or an array, and its rows that belong to this field.
+    #[inline]
+    fn rows(&self, field: usize) -> Option<(&'a Region, Range<u32>)> {
+        let entry = &self.entries[field];
+        if !self.has(field) || !matches!(entry.kind, Kind::Array | Kind::Object) {
+            return None;
+        }
+        let cell = self.row[1 + field];
+        let begin = cell as u32;
+        Some((&self.plan.regions[usize::from(entry.region)], begin..begin + (cell >> 32) as u32))
     }
 
     /// The objects of an array, or the one object of a field of type object.
-    pub fn objects(&self, field: usize) -> impl ExactSizeIterator<Item = View<'a>> + use<'a> {
-        let (rows, base, stride, shape) = match self.cell(field) {
-            Some((entry, cell)) if matches!(entry.kind, Kind::Array | Kind::Object) => {
-                let region = &self.plan.regions[entry.region as usize];
-                let shape = if region.item.kind == Kind::Object { Some(region.shape) } else { None };
-                (rows(cell), region.base, region.stride, shape)
-            }
-            _ => (0..0, 0, 0, None),
-        };
-        let view = *self;
-        let rows = if shape.is_some() { rows } else { 0..0 };
-        rows.map(move |row| View {
-            shape: &view.plan.shapes[shape.unwrap_or(0)],
-            row: base + row as usize * stride,
-            ..view
+    #[inline]
+    pub fn objects(&self, field: usize) -> impl Iterator<Item = View<'a>> + use<'a> {
+        let View { plan, cells, bytes, .. } = *self;
+        let found = self.rows(field).filter(|(region, _)| region.item.kind == Kind::Object);
+        found.into_iter().flat_map(move |(region, rows)| {
+            let shape = &plan.shapes[region.shape];
+            rows.map(move |row| {
+                View::of_row(plan, cells, bytes, shape, region.base + row as usize * region.stride)
+            })
         })
     }
 
-    /// The cells of an array of scalars, as items of the given reader.
-    fn scalars<T, R: Fn(&'a [u8], u64) -> T>(
-        &self,
-        field: usize,
-        kind: Kind,
-        read: R,
-    ) -> impl ExactSizeIterator<Item = T> + use<'a, T, R> {
-        let (rows, base) = match self.cell(field) {
-            Some((entry, cell)) if entry.kind == Kind::Array => {
-                let region = &self.plan.regions[entry.region as usize];
-                if region.item.kind == kind { (rows(cell), region.base) } else { (0..0, 0) }
-            }
-            _ => (0..0, 0),
-        };
-        let (cells, bytes) = (self.cells, self.bytes);
-        rows.map(move |row| read(bytes, cells[base + row as usize]))
+    /// The cells of an array of scalars of the given kind.
+    fn scalars(&self, field: usize, kind: Kind) -> impl Iterator<Item = u64> + use<'a> {
+        let cells = self.cells;
+        let found = self.rows(field).filter(|(region, _)| region.item.kind == kind);
+        found
+            .into_iter()
+            .flat_map(move |(region, rows)| rows.map(move |row| cells[region.base + row as usize]))
     }
 
     /// The items of an array of unsigned integers.
-    pub fn unsigned_items(&self, field: usize) -> impl ExactSizeIterator<Item = u64> + use<'a> {
-        self.scalars(field, Kind::Unsigned, |_, cell| cell)
+    pub fn unsigned_items(&self, field: usize) -> impl Iterator<Item = u64> + use<'a> {
+        self.scalars(field, Kind::Unsigned)
     }
 
     /// The items of an array of signed integers.
-    pub fn signed_items(&self, field: usize) -> impl ExactSizeIterator<Item = i64> + use<'a> {
-        self.scalars(field, Kind::Signed, |_, cell| cell as i64)
+    pub fn signed_items(&self, field: usize) -> impl Iterator<Item = i64> + use<'a> {
+        self.scalars(field, Kind::Signed).map(|cell| cell as i64)
     }
 
     /// The items of an array of doubles.
-    pub fn double_items(&self, field: usize) -> impl ExactSizeIterator<Item = f64> + use<'a> {
-        self.scalars(field, Kind::F64, |_, cell| f64::from_bits(cell))
+    pub fn double_items(&self, field: usize) -> impl Iterator<Item = f64> + use<'a> {
+        self.scalars(field, Kind::F64).map(f64::from_bits)
     }
 
     /// The items of an array of truth values.
-    pub fn flag_items(&self, field: usize) -> impl ExactSizeIterator<Item = bool> + use<'a> {
-        self.scalars(field, Kind::Bool, |_, cell| cell == 1)
+    pub fn flag_items(&self, field: usize) -> impl Iterator<Item = bool> + use<'a> {
+        self.scalars(field, Kind::Bool).map(|cell| cell == 1)
     }
 
     /// The items of an array of texts.
-    pub fn string_items(&self, field: usize) -> impl ExactSizeIterator<Item = RawString<'a>> + use<'a> {
-        self.scalars(field, Kind::String, raw_string)
+    pub fn string_items(&self, field: usize) -> impl Iterator<Item = RawString<'a>> + use<'a> {
+        let bytes = self.bytes;
+        self.scalars(field, Kind::String).map(move |cell| raw_string(bytes, cell))
     }
 
     /// The items of an array of an enumeration's texts, by their positions.
-    pub fn choice_items(&self, field: usize) -> impl ExactSizeIterator<Item = usize> + use<'a> {
-        self.scalars(field, Kind::Enum, |_, cell| cell as usize)
+    pub fn choice_items(&self, field: usize) -> impl Iterator<Item = usize> + use<'a> {
+        self.scalars(field, Kind::Enum).map(|cell| cell as usize)
     }
-}
-
-fn rows(cell: u64) -> std::ops::Range<u32> {
-    let begin = cell as u32;
-    begin..begin + (cell >> 32) as u32
 }
 
 #[inline(always)]
 fn raw_string(bytes: &[u8], cell: u64) -> RawString<'_> {
     let start = cell as u32 as usize;
     let length = (cell >> 32) as usize & (u32::MAX >> 1) as usize;
-    RawString { bytes: &bytes[start..start + length], escaped: cell & ESCAPED != 0 }
+    RawString::new(&bytes[start..start + length], cell & ESCAPED != 0)
 }

@@ -196,7 +196,7 @@ impl<'a> Scanner<'a> {
         }
         let bytes = &self.bytes[start..self.position];
         self.position += 1;
-        Ok(RawString { bytes, escaped })
+        Ok(RawString::new(bytes, escaped))
     }
 
     /// Takes one escape. A surrogate must have its other half right behind it.

@@ -3,92 +3,152 @@
 //! Owns the escapes. A [`RawString`] was checked: its escapes are whole Unicode characters
 //! and, once the whole payload was accepted, its bytes are UTF-8.
 
-/// A string as it stands in the payload, without its quotes.
+/// A string as it stands in an accepted payload, without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawString<'a> {
-    /// The bytes between the quotes, escapes included.
-    pub bytes: &'a [u8],
-    /// Whether there are escapes among them.
-    pub escaped: bool,
+    bytes: &'a [u8],
+    escaped: bool,
 }
 
+/// Bytes that are copied at once.
+const BLOCK: usize = 16;
+
+/// What the letter behind a backslash stands for; zero for one that stands for more than one byte, or for nothing.
+const SHORT_ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table[b'/' as usize] = b'/';
+    table[b'b' as usize] = 8;
+    table[b'f' as usize] = 12;
+    table[b'n' as usize] = b'\n';
+    table[b'r' as usize] = b'\r';
+    table[b't' as usize] = b'\t';
+    table
+};
+
 impl<'a> RawString<'a> {
+    /// The bytes between two quotes. Whoever makes one has checked the escapes, and lets nobody have it before the
+    /// bytes are known to be UTF-8.
+    pub(super) fn new(bytes: &'a [u8], escaped: bool) -> RawString<'a> {
+        RawString { bytes, escaped }
+    }
+
+    /// The bytes as they stand in the payload, escapes included.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Whether there are escapes among them.
+    pub fn is_escaped(&self) -> bool {
+        self.escaped
+    }
+
     /// Whether the string, unescaped, is `text`. Looks at escapes only where there are any.
     pub fn is(&self, text: &[u8]) -> bool {
         if !self.escaped {
             return self.bytes == text;
         }
-        let mut rest = text;
-        let mut characters = Characters { bytes: self.bytes };
-        let mut buffer = [0; 4];
-        while let Some(piece) = characters.next_piece(&mut buffer) {
-            match rest.strip_prefix(piece) {
-                Some(left) => rest = left,
+        let (mut raw, mut text) = (self.bytes, text);
+        while let [first, ..] = raw {
+            let mut character = [0; 4];
+            let (expected, taken) = match first {
+                b'\\' => unescape_one(raw, &mut character),
+                _ => (&raw[..1], 1),
+            };
+            match text.strip_prefix(expected) {
+                Some(rest) => text = rest,
                 None => return false,
             }
+            raw = &raw[taken..];
         }
-        rest.is_empty()
+        text.is_empty()
     }
 
     /// The text: borrowed from the payload, or unescaped into `scratch`, which may be as short as the raw bytes.
     /// `None` if the scratch is shorter than the text.
+    #[inline]
     pub fn unescape<'s>(&self, scratch: &'s mut [u8]) -> Option<&'s str>
     where
         'a: 's,
     {
-        if !self.escaped {
-            return std::str::from_utf8(self.bytes).ok();
-        }
-        let mut length = 0;
-        let mut characters = Characters { bytes: self.bytes };
-        let mut buffer = [0; 4];
-        while let Some(piece) = characters.next_piece(&mut buffer) {
-            scratch.get_mut(length..length + piece.len())?.copy_from_slice(piece);
-            length += piece.len();
-        }
-        std::str::from_utf8(&scratch[..length]).ok()
+        let text = if self.escaped { unescape_into(self.bytes, scratch)? } else { self.bytes };
+        debug_assert!(std::str::from_utf8(text).is_ok());
+        // SAFETY: the bytes are part of an accepted payload, cut at quotes; escapes give whole characters.
+        Some(unsafe { std::str::from_utf8_unchecked(text) })
     }
 }
 
-/// Walks over a checked raw string, piece by piece.
-struct Characters<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Characters<'a> {
-    fn next_piece<'b>(&mut self, buffer: &'b mut [u8; 4]) -> Option<&'b [u8]>
-    where
-        'a: 'b,
-    {
-        let (&first, rest) = self.bytes.split_first()?;
-        if first != b'\\' {
-            let plain = self.bytes.iter().position(|byte| *byte == b'\\').unwrap_or(self.bytes.len());
-            let (piece, rest) = self.bytes.split_at(plain);
-            self.bytes = rest;
-            return Some(piece);
-        }
-        let (&escape, rest) = rest.split_first()?;
-        self.bytes = rest;
-        let character = match escape {
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                let mut code = u32::from(four_hex_digits(self.bytes)?);
-                self.bytes = &self.bytes[4..];
-                if (0xD800..0xDC00).contains(&code) {
-                    let low = u32::from(four_hex_digits(self.bytes.get(2..)?)?);
-                    self.bytes = &self.bytes[6..];
-                    code = 0x1_0000 + ((code - 0xD800) << 10) + (low.wrapping_sub(0xDC00) & 0x3FF);
-                }
-                char::from_u32(code)?
+/// Writes the text of a checked raw string; `None` if it doesn't fit.
+fn unescape_into<'s>(mut raw: &[u8], scratch: &'s mut [u8]) -> Option<&'s [u8]> {
+    let mut length = 0;
+    while !raw.is_empty() {
+        // Whole blocks are copied, whether or not there is a backslash in them; what is behind it is overwritten.
+        let plain = match (raw.first_chunk::<BLOCK>(), scratch[length..].first_chunk_mut::<BLOCK>()) {
+            (Some(block), Some(place)) => {
+                *place = *block;
+                first_backslash(block)
             }
-            other => char::from(other),
+            _ => {
+                let plain =
+                    raw.iter().take(BLOCK).position(|byte| *byte == b'\\').unwrap_or(raw.len().min(BLOCK));
+                scratch.get_mut(length..length + plain)?.copy_from_slice(&raw[..plain]);
+                plain
+            }
         };
-        Some(character.encode_utf8(buffer).as_bytes())
+        length += plain;
+        raw = &raw[plain..];
+        if let [b'\\', letter, rest @ ..] = raw {
+            let short = SHORT_ESCAPES[usize::from(*letter)];
+            if short != 0 {
+                *scratch.get_mut(length)? = short;
+                length += 1;
+                raw = rest;
+                continue;
+            }
+            let mut character = [0; 4];
+            let (text, taken) = unescape_one(raw, &mut character);
+            scratch.get_mut(length..length + text.len())?.copy_from_slice(text);
+            length += text.len();
+            raw = &raw[taken..];
+        }
     }
+    Some(&scratch[..length])
+}
+
+/// Bytes before the first backslash of a block.
+#[inline(always)]
+fn first_backslash(block: &[u8; BLOCK]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
+        // SAFETY: sixteen bytes can be loaded, and every such machine has these instructions.
+        let found = unsafe {
+            let bytes = _mm_loadu_si128(block.as_ptr().cast());
+            _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8)))
+        };
+        (found.trailing_zeros() as usize).min(BLOCK)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    block.iter().position(|byte| *byte == b'\\').unwrap_or(BLOCK)
+}
+
+/// The character of the checked escape that `raw` begins with, and the escape's length.
+fn unescape_one<'c>(raw: &[u8], character: &'c mut [u8; 4]) -> (&'c [u8], usize) {
+    let short = SHORT_ESCAPES[usize::from(raw[1])];
+    if short != 0 {
+        character[0] = short;
+        return (&character[..1], 2);
+    }
+    let mut code = u32::from(four_hex_digits(&raw[2..]).unwrap_or_default());
+    let mut taken = 6;
+    if (0xD800..0xDC00).contains(&code) {
+        let low = u32::from(four_hex_digits(&raw[8..]).unwrap_or_default());
+        code = 0x1_0000 + ((code - 0xD800) << 10) + (low.wrapping_sub(0xDC00) & 0x3FF);
+        taken = 12;
+    }
+    let text = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER).encode_utf8(character);
+    (text.as_bytes(), taken)
 }
 
 /// Bytes of the escape that `bytes` begin with: a backslash and what belongs to it. A surrogate needs its other half.
@@ -133,12 +193,55 @@ pub(super) fn is_escape_begun(bytes: &[u8]) -> bool {
     }
 }
 
-/// The number that the first four bytes spell in hexadecimal digits.
-fn four_hex_digits(bytes: &[u8]) -> Option<u16> {
-    let mut value = 0_u16;
-    for byte in bytes.get(..4)? {
-        let digit = char::from(*byte).to_digit(16)?;
-        value = value << 4 | digit as u16;
+/// Values of hexadecimal digits; above 15 for all other bytes.
+const HEX_DIGITS: [u8; 256] = {
+    let mut table = [0xFF; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value] as usize] = value as u8;
+        table[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
     }
-    Some(value)
+    table
+};
+
+/// The number that the first four bytes spell in hexadecimal digits.
+#[inline]
+fn four_hex_digits(bytes: &[u8]) -> Option<u16> {
+    let digits = bytes.first_chunk::<4>()?.map(|byte| HEX_DIGITS[usize::from(byte)]);
+    if digits.iter().any(|digit| *digit > 15) {
+        return None;
+    }
+    Some(digits.iter().fold(0, |value, digit| value << 4 | u16::from(*digit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn text_comes_back_from_its_escaped_form(text in "(.|[\"\\\\/\n\u{1}é🗺]){0,60}") {
+            let json = serde_json::to_string(&text).unwrap();
+            let raw = &json.as_bytes()[1..json.len() - 1];
+            let string = RawString::new(raw, raw.contains(&b'\\'));
+            let mut scratch = vec![0; raw.len()];
+            prop_assert_eq!(string.unescape(&mut scratch), Some(text.as_str()));
+            prop_assert!(string.is(text.as_bytes()));
+            let longer = text.clone() + "x";
+            prop_assert!(!string.is(longer.as_bytes()));
+            if string.is_escaped() {
+                prop_assert_eq!(string.unescape(&mut scratch[..text.len() - 1]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn escapes_of_other_planes_and_in_any_case_are_whole_characters() {
+        let string = RawString::new(br"\ud83D\uDe00\u00e9\u0041", true);
+        assert_eq!(string.unescape(&mut [0; 30]), Some("\u{1F600}\u{e9}A"));
+        assert!(string.is("\u{1F600}\u{e9}A".as_bytes()));
+    }
 }
