@@ -11,3 +11,5 @@ compile requirements/dev.in -o requirements/dev.txt
 for part in bootstrap build contract operator adapter engine; do
     compile "requirements/$part.in" -c requirements/dev.txt -o "requirements/$part.txt"
 done
+peer=tests/benchmarks/peers/python/requirements
+compile "$peer.in" -o "$peer.txt"

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,9 +93,11 @@ class Adapter:
             self._pods.fleet,
             self._store,
             Authenticator(
-                lambda: self._proxies, TokenReviews(client, time.monotonic), anonymous=settings.anonymous
+                lambda: self._proxies,
+                TokenReviews(client, time.monotonic, partial(self._note_question, "token")),
+                anonymous=settings.anonymous,
             ),
-            AccessReviews(client, time.monotonic, self._note_review),
+            AccessReviews(client, time.monotonic, self._note_review, partial(self._note_question, "access")),
             self._health,
             self._monitoring,
             self._draining,
@@ -165,8 +168,11 @@ class Adapter:
     def _note_restart(self, kind: str, reason: str) -> None:
         self._monitoring.watch_restarts.labels(kind, reason).inc()
 
-    def _note_review(self, outcome: str) -> None:
-        self._monitoring.access_reviews.labels(outcome).inc()
+    def _note_review(self, outcome: str, seconds: float) -> None:
+        self._monitoring.access_review_seconds.labels(outcome).observe(max(0.0, seconds))
+
+    def _note_question(self, kind: str, remembered: bool) -> None:
+        self._monitoring.review_questions.labels(kind, str(remembered).lower()).inc()
 
     def _note_broker_read(self, succeeded: bool) -> None:
         self._monitoring.broker_reads.labels("answered" if succeeded else "failed").inc()

@@ -66,10 +66,29 @@ class Monitoring:
             ("resource", "reason"),
             registry=self.registry,
         )
-        self.access_reviews = Counter(
-            "eventengine_adapter_access_reviews_total",
-            "SubjectAccessReviews that were asked of the Kubernetes API, by outcome.",
+        self.access_review_seconds = Histogram(
+            "eventengine_adapter_access_review_duration_seconds",
+            "Time that a SubjectAccessReview took, by outcome.",
             ("outcome",),
+            buckets=_REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self.review_questions = Counter(
+            "eventengine_adapter_review_questions_total",
+            "Questions about tokens and access, by whether a remembered answer held.",
+            ("kind", "remembered"),
+            registry=self.registry,
+        )
+        self.served_age_seconds = Gauge(
+            "eventengine_adapter_served_age_seconds",
+            "Age of the oldest value in the last answer about a metric.",
+            ("metric",),
+            registry=self.registry,
+        )
+        self.last_known_good = Counter(
+            "eventengine_adapter_last_known_good_total",
+            "Values served that were not fresh, because their engine asks for that.",
+            ("metric",),
             registry=self.registry,
         )
         self.draining = Gauge(

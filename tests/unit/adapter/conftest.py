@@ -59,6 +59,17 @@ class World:
         pod = EnginePod(namespace, name, f"uid-{name}", engine, "127.0.0.1", ready, dict(labels or {}))
         self._pods[namespace, engine].append(pod)
 
+    def only_pods(self, names: Iterable[str], engine: str = "hunt", namespace: str = "default") -> None:
+        """Let the engine have exactly these pods; the samples of the others are forgotten."""
+        wanted = list(names)
+        pods = self._pods[namespace, engine]
+        pods[:] = [pod for pod in pods if pod.name in wanted]
+        for name in wanted:
+            if name not in {pod.name for pod in pods}:
+                self.pod(name, engine, namespace)
+        pods.sort(key=lambda pod: pod.name)
+        self.store.retain({pod.uid for pods in self._pods.values() for pod in pods})
+
     def replace_pod(self, old: str, new: str, engine: str = "hunt", namespace: str = "default") -> None:
         """Let a pod be gone with its samples, and another one run in its place."""
         pods = self._pods[namespace, engine]

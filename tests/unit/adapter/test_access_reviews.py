@@ -176,3 +176,24 @@ async def test_the_memory_of_answers_is_bounded() -> None:
         await reviews.allowed(Identity(f"user-{number}"), WISH)
 
     assert len(reviews._memory._answers) == 4096
+
+
+async def test_how_often_a_remembered_answer_holds_and_how_long_a_review_takes_is_told() -> None:
+    now, asked, told = [0.0], [], []
+
+    class Slow(Reviewer):
+        async def create(self, path: str, body: Mapping[str, Any], seconds_max: float) -> dict[str, Any]:
+            now[0] += 0.25
+            return await super().create(path, body, seconds_max)
+
+    reviews = AccessReviews(
+        Slow({"allowed": True}),
+        lambda: now[0],
+        lambda outcome, seconds: told.append((outcome, seconds)),
+        asked.append,
+    )
+    for _ in range(3):
+        await reviews.allowed(JANE, WISH)
+
+    assert asked == [False, True, True]
+    assert told == [("allowed", 0.25)]

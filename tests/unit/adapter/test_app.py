@@ -53,7 +53,14 @@ def draining() -> Draining:
 
 
 @pytest.fixture
-async def client(world: World, reviewer: Reviewer, draining: Draining) -> AsyncIterator[Client]:
+def monitoring() -> Monitoring:
+    return Monitoring()
+
+
+@pytest.fixture
+async def client(
+    world: World, reviewer: Reviewer, draining: Draining, monitoring: Monitoring
+) -> AsyncIterator[Client]:
     world.pod("hunt-a")
     world.sample("hunt-a", partitions={0: 7}, total=1)
     api = MetricsApi(
@@ -62,7 +69,7 @@ async def client(world: World, reviewer: Reviewer, draining: Draining) -> AsyncI
         Authenticator(TrustedProxies, TokenReviews(reviewer, lambda: 0.0), anonymous=True),
         AccessReviews(reviewer, lambda: 0.0),
         Health(ready={"not-draining": lambda: not draining.begun}),
-        Monitoring(),
+        monitoring,
         draining,
         lambda: world.now,
     )
@@ -235,6 +242,25 @@ async def test_while_it_drains_it_answers_and_closes_each_connection(
         assert (response.status, response.headers["Connection"]) == (200, "close")
     async with client.get("/readyz") as response:
         assert response.status == 500
+
+
+async def test_its_metrics_say_how_old_what_it_served_was(
+    client: Client, world: World, monitoring: Monitoring
+) -> None:
+    world.engine("hunt", last_known_good_seconds=60)
+    world.now = world.second + 3.0
+    async with client.get(LAG):
+        pass
+    assert b'eventengine_adapter_served_age_seconds{metric="consumer_lag"} 3.0' in monitoring.text()
+
+    world.now = world.second + 40.0
+    async with client.get(LAG) as response:
+        assert (await response.json())["items"][0]["metricLabels"]["last_known_good"] == "true"
+
+    text = monitoring.text().decode()
+    assert 'eventengine_adapter_served_age_seconds{metric="consumer_lag"} 40.0' in text
+    assert 'eventengine_adapter_last_known_good_total{metric="consumer_lag"} 1.0' in text
+    assert 'metrics_apiserver_metric_freshness_seconds_sum{group="external.metrics.k8s.io"} 43.0' in text
 
 
 async def test_the_plain_port_has_metrics_and_health_and_nothing_else() -> None:

@@ -82,7 +82,7 @@ def _list(
     view: MetricView, route: Route, metric: Metric, metric_selector: Selector, found: _Found
 ) -> dict[str, Any]:
     for _, value in found:
-        view.note_served(value.sampled_at_seconds)
+        view.note_served(value)
     return {
         "kind": "MetricValueList",
         "apiVersion": f"{CUSTOM_GROUP}/{route.version}",

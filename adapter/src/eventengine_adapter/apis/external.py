@@ -33,7 +33,7 @@ def external_metric_list(view: MetricView, route: Route, label_selector: str | N
     with answering(f"namespace {route.namespace}"):
         values = _values(view, question, view.fleet.engines(route.namespace))
     for value in values:
-        view.note_served(value.sampled_at_seconds)
+        view.note_served(value)
     return {
         "kind": "ExternalMetricValueList",
         "apiVersion": f"{EXTERNAL_GROUP}/{route.version}",

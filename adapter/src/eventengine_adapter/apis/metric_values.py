@@ -16,7 +16,8 @@ from eventengine_contract.metric_names import METRICS, Metric
 from eventengine_adapter.samples.fleets import Fleet
 from eventengine_adapter.samples.freshness import NotFresh
 from eventengine_adapter.samples.label_selectors import Selector, SelectorError, parse_selector
-from eventengine_adapter.samples.last_known_good import LastKnownGood
+from eventengine_adapter.samples.last_known_good import MARK_LABEL, LastKnownGood
+from eventengine_adapter.samples.questions import Value
 from eventengine_adapter.samples.store import SampleStore
 
 from . import statuses
@@ -26,8 +27,8 @@ from . import statuses
 class MetricView:
     """What answers are made from: the fleet and its samples, as of one moment.
 
-    `served_ages_seconds` collects how old each served value is, for the
-    adapter's own histogram.
+    What is served collects here, for the adapter's own metrics: the age of each
+    value, and how many were not fresh.
     """
 
     fleet: Fleet
@@ -35,10 +36,12 @@ class MetricView:
     now_seconds: float
     last_known_good: LastKnownGood = field(default_factory=LastKnownGood)
     served_ages_seconds: list[float] = field(default_factory=list)
+    served_last_known_good: int = 0
 
-    def note_served(self, sampled_at_seconds: int) -> None:
-        """Remember the age of a value that is about to be served."""
-        self.served_ages_seconds.append(max(0.0, self.now_seconds - sampled_at_seconds))
+    def note_served(self, value: Value) -> None:
+        """Remember the age of a value that is about to be served, and whether it is one that was fresh once."""
+        self.served_ages_seconds.append(max(0.0, self.now_seconds - value.sampled_at_seconds))
+        self.served_last_known_good += MARK_LABEL in value.labels
 
 
 def find_metric(name: str) -> Metric | None:

@@ -82,11 +82,13 @@ class AccessReviews:
         self,
         creator: Creator,
         clock: Callable[[], float],
-        on_review: Callable[[str], None] = lambda _outcome: None,
+        on_review: Callable[[str, float], None] = lambda _outcome, _seconds: None,
+        on_question: Callable[[bool], None] = lambda _remembered: None,
     ) -> None:
         self._creator = creator
+        self._clock = clock
         self._on_review = on_review
-        self._memory: Memory[tuple[bool, str]] = Memory(_SECONDS_REMEMBERED, _ANSWERS_MAX, clock)
+        self._memory: Memory[tuple[bool, str]] = Memory(_SECONDS_REMEMBERED, _ANSWERS_MAX, clock, on_question)
 
     async def allowed(self, identity: Identity, wish: Attributes) -> tuple[bool, str]:
         """Whether the user may, and the reason that was given.
@@ -110,19 +112,21 @@ class AccessReviews:
                 **wish.to_spec(),
             },
         }
+        started = self._clock()
         answer = await self._ask(body)
         status = answer.get("status") or {}
         allowed = status.get("allowed") is True and status.get("denied") is not True
-        self._on_review("allowed" if allowed else "denied")
+        self._on_review("allowed" if allowed else "denied", self._clock() - started)
         return allowed, str(status.get("reason") or "")
 
     async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         attempt = 1
         while True:
+            started = self._clock()
             try:
                 return await self._creator.create(_PATH, body, _REVIEW_SECONDS_MAX)
             except KubernetesError as error:
-                self._on_review("error")
+                self._on_review("error", self._clock() - started)
                 if attempt == _ATTEMPTS_MAX or 400 <= error.code < 500:
                     raise
             await asyncio.sleep(_ATTEMPT_WAIT_SECONDS * attempt)

@@ -16,17 +16,26 @@ Answer = TypeVar("Answer")
 class Memory(Generic[Answer]):
     """Remembers the last `answers_max` answers for `seconds` each. Failures are not remembered."""
 
-    def __init__(self, seconds: float, answers_max: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        answers_max: int,
+        clock: Callable[[], float],
+        on_question: Callable[[bool], None] = lambda _remembered: None,
+    ) -> None:
         self._seconds = seconds
         self._answers_max = answers_max
         self._clock = clock
+        self._on_question = on_question
         self._answers: OrderedDict[Hashable, tuple[float, Answer]] = OrderedDict()
         self._asking: dict[Hashable, asyncio.Task[Answer]] = {}
 
     async def answer(self, question: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """The remembered answer, or the one that `ask` gives."""
         found = self._answers.get(question)
-        if found is not None and self._clock() - found[0] < self._seconds:
+        remembered = found is not None and self._clock() - found[0] < self._seconds
+        self._on_question(remembered)
+        if found is not None and remembered:
             self._answers.move_to_end(question)
             return found[1]
         task = self._asking.get(question)

@@ -27,9 +27,14 @@ class Creator(Protocol):
 class TokenReviews:
     """Asks the Kubernetes API whose token it is."""
 
-    def __init__(self, creator: Creator, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        creator: Creator,
+        clock: Callable[[], float],
+        on_question: Callable[[bool], None] = lambda _remembered: None,
+    ) -> None:
         self._creator = creator
-        self._memory: Memory[Identity | None] = Memory(_SECONDS_REMEMBERED, _ANSWERS_MAX, clock)
+        self._memory: Memory[Identity | None] = Memory(_SECONDS_REMEMBERED, _ANSWERS_MAX, clock, on_question)
 
     async def identity(self, token: str) -> Identity:
         """The user whose token this is.

@@ -6,6 +6,7 @@
 pub mod arguments;
 pub mod histogram;
 pub mod payloads;
+pub mod schedule;
 pub mod threads;
 
 use serde_json::{Map, Value};
