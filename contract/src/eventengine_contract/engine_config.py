@@ -2,8 +2,8 @@
 
 Owns every key, default and bound of an engine's configuration. Knows nothing of
 Kubernetes. The sections `runtime`, `arena`, `transport` and `monitoring` take the
-article's arena-runtime-config.yaml as it stands; `inactive_keys` names those of
-them that are accepted and do not act yet, so that a start can say so.
+article's arena-runtime-config.yaml as it stands; `inactive_reasons` says which of
+them are accepted and do not act, and why, so that a start can say so.
 """
 
 from __future__ import annotations
@@ -322,13 +322,29 @@ class Transport(Model):
 class Monitoring(Model):
     """Limits whose crossing is reported (seeds: arena-runtime-config)."""
 
-    heap_profile_interval: Duration = Field(30 * SECOND, ge=SECOND, description="Time between heap profiles.")
-    gc_pause_alert_ms: int = Field(5, ge=1, le=60_000, description="A stall of the core that is reported.")
+    heap_profile_directory: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        None,
+        description="Writable directory for jemalloc heap profiles; none are written where it is left out.",
+    )
+    heap_profile_interval: Duration = Field(
+        30 * SECOND, ge=SECOND, le=86_400 * SECOND, description="Time between heap profiles."
+    )
+    gc_pause_alert_ms: int = Field(
+        5, ge=1, le=60_000, description="A stall of the core thread longer than this is reported."
+    )
     rss_flatness_window: Duration = Field(
-        300 * SECOND, ge=SECOND, description="Window over which RSS must not grow."
+        300 * SECOND,
+        ge=10 * SECOND,
+        le=86_400 * SECOND,
+        description="Window over which resident memory must not grow.",
+    )
+    rss_growth_alert_ratio: float = Field(
+        0.05, gt=0, le=10, description="Growth over the window, as a share, beyond which it is reported."
     )
     rollback_sla_ms: int = Field(200, ge=1, le=60_000, description="A rollback slower than this is reported.")
-    ci_native_integration: bool = Field(True, description="The native module is tested in process.")
+    ci_native_integration: Literal[True] = Field(
+        True, description="The native module is tested in process; a statement that holds, not a switch."
+    )
 
 
 class Telemetry(Model):
@@ -422,8 +438,18 @@ class EngineConfig(Model):
         return self.name
 
     def inactive_keys(self) -> list[str]:
-        """Paths of keys that were set, are accepted, and do not act yet, in document order."""
-        return sorted(_set_paths(self) & INACTIVE_KEYS)
+        """Paths of keys that were set, are accepted, and do not act, sorted."""
+        return sorted(self.inactive_reasons())
+
+    def inactive_reasons(self) -> dict[str, str]:
+        """Why each key that was set, is accepted, and does not act has no effect, by path."""
+        given = _set_paths(self)
+        reasons = {path: reason for path, reason in INACTIVE_KEYS.items() if path in given}
+        if self.monitoring.heap_profile_directory is None and "monitoring.heapProfileInterval" in given:
+            reasons["monitoring.heapProfileInterval"] = (
+                "heap profiles are written only where monitoring.heapProfileDirectory says where"
+            )
+        return reasons
 
     def to_native(self) -> dict[str, Any]:
         """The form that the native module reads: snake_case, defaults filled in, units in the names."""
@@ -445,11 +471,18 @@ class EngineConfig(Model):
                 "timeout_milliseconds": self.transactions.timeout // MILLISECOND,
             },
             "buffer_pool": self.buffer_pool.model_dump(by_alias=False),
-            "executor": self.executor,
-            "shedding": self.shedding.model_dump(by_alias=False),
+                    "shedding": self.shedding.model_dump(by_alias=False),
             "durability": self.durability,
             "payload": self.payload.model_dump(by_alias=False),
             "arena": self.arena.model_dump(by_alias=False),
+            "monitoring": {
+                "stall_alert_nanoseconds": self.monitoring.gc_pause_alert_ms * MILLISECOND,
+                "rollback_sla_nanoseconds": self.monitoring.rollback_sla_ms * MILLISECOND,
+                "rss_flatness_window_nanoseconds": self.monitoring.rss_flatness_window,
+                "rss_growth_alert_ratio": self.monitoring.rss_growth_alert_ratio,
+                "heap_profile_directory": self.monitoring.heap_profile_directory,
+                "heap_profile_interval_nanoseconds": self.monitoring.heap_profile_interval,
+            },
             "telemetry": self.telemetry.model_dump(by_alias=False),
             "drain_timeout_milliseconds": self.drain_timeout // MILLISECOND,
         }
@@ -461,21 +494,15 @@ class EngineConfig(Model):
         return native
 
 
-INACTIVE_KEYS: Final = frozenset(
-    {
-        "durability",
-        "monitoring.gcPauseAlertMs",
-        "monitoring.heapProfileInterval",
-        "monitoring.rollbackSlaMs",
-        "monitoring.rssFlatnessWindow",
-        "monitoring.ciNativeIntegration",
-        "runtime.gcManagedLayer",
-        "transport.protocol",
-        "transport.streamMultiplexing",
-        "transport.tlsHandshakeTargetMs",
-    }
-)
-"""Accepted keys without an effect so far; each leaves this set with the change that makes it act."""
+INACTIVE_KEYS: Final = {
+    "durability": "a directly ingested event is acknowledged when its output is committed, and only then",
+    "monitoring.ciNativeIntegration": "a statement about this project's tests; nothing at run time depends on it",
+    "runtime.gcManagedLayer": "the managed layer only starts, observes and stops the engine so far",
+    "transport.protocol": "direct sources speak TCP so far",
+    "transport.streamMultiplexing": "direct sources speak TCP so far, one stream per connection",
+    "transport.tlsHandshakeTargetMs": "direct sources speak TCP without TLS so far",
+}
+"""Why each accepted key without an effect has none; each leaves this table with the change that makes it act."""
 
 
 def _set_paths(model: Model, prefix: str = "") -> set[str]:

@@ -45,11 +45,22 @@ def test_a_copy_of_the_articles_configuration_that_lost_its_indentation_means_th
     assert load_engine_config(flattened) == load_engine_config(ARTICLE)
 
 
-def test_a_key_that_does_not_act_yet_is_named_and_an_acting_one_is_not() -> None:
-    inactive = load_engine_config(ARTICLE).inactive_keys()
-    assert "monitoring.gcPauseAlertMs" in inactive
-    assert "arena.capacity" not in inactive
-    assert "arena.fragmentationThreshold" not in inactive
+def test_a_key_that_does_not_act_is_told_with_the_reason_and_an_acting_one_is_not() -> None:
+    config = load_engine_config(ARTICLE)
+    reasons = config.inactive_reasons()
+    assert reasons["transport.protocol"] == "direct sources speak TCP so far"
+    assert sorted(reasons) == config.inactive_keys()
+    monitoring = {path for path in reasons if path.startswith("monitoring.")}
+    assert monitoring == {"monitoring.ciNativeIntegration", "monitoring.heapProfileInterval"}
+    assert not {"arena.capacity", "arena.fragmentationThreshold"} & set(reasons)
+
+
+def test_the_interval_of_heap_profiles_acts_where_a_directory_is_given() -> None:
+    interval = "monitoring.heapProfileInterval"
+    assert interval in load_engine_config(ARTICLE).inactive_reasons()
+    given = load_engine_config(f"{ARTICLE}  heap_profile_directory: /var/profiles\n")
+    assert interval not in given.inactive_reasons()
+    assert given.to_native()["monitoring"]["heap_profile_directory"] == "/var/profiles"
 
 
 def test_keys_that_were_not_given_are_never_called_inactive() -> None:
@@ -79,6 +90,10 @@ def test_both_spellings_of_a_key_mean_the_same() -> None:
         ("arena: {capacity: 1}", "arena.capacity: input should be greater than or equal to 64, not 1"),
         ("arena:\n  slotSizeBytes: 256\n  slot_size_bytes: 256", "one key in two spellings; keep one"),
         ("arena: {}\narena: {}", "line 2, column 1: the key 'arena' is given twice"),
+        (
+            "monitoring: {ciNativeIntegration: false}",
+            "monitoring.ciNativeIntegration: input should be True, not False",
+        ),
         ("program: {serviceTime: 3x}", "program.serviceTime: '3x' is no duration"),
         ("sources: [{name: a, type: kafka}]", "sources[0]: a source of type kafka needs the section `kafka`"),
         (
@@ -130,3 +145,11 @@ def test_the_native_form_fills_in_defaults_and_says_its_units() -> None:
     assert native["dead_letter"]["topic"] == "hunt-dead-letter"
     assert native["transactions"] == {"commit_interval_milliseconds": 100, "timeout_milliseconds": 15_000}
     assert native["program"]["service_time_nanoseconds"] == 0
+    assert native["monitoring"] == {
+        "stall_alert_nanoseconds": 5_000_000,
+        "rollback_sla_nanoseconds": 200_000_000,
+        "rss_flatness_window_nanoseconds": 300_000_000_000,
+        "rss_growth_alert_ratio": 0.05,
+        "heap_profile_directory": None,
+        "heap_profile_interval_nanoseconds": 30_000_000_000,
+    }

@@ -70,7 +70,30 @@ impl Histogram {
         for (count, bucket) in counts.buckets.iter_mut().zip(&self.buckets) {
             *count = bucket.load(Ordering::Relaxed);
         }
-        counts.greatest = self.greatest.swap(0, Ordering::Relaxed);
+        counts.greatest = self.take_greatest();
+    }
+
+    /// The greatest value since it was handed out last.
+    pub fn take_greatest(&self) -> u64 {
+        self.greatest.swap(0, Ordering::Relaxed)
+    }
+
+    /// How many values there are, and how many of them did not exceed each of these rising bounds.
+    ///
+    /// A value counts as the upper end of its bucket, so that no bound is said to hold for a value above it.
+    pub fn cumulative<const N: usize>(&self, bounds: &[u64; N]) -> (u64, [u64; N]) {
+        let mut total = 0;
+        let mut within = [0; N];
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                total += count;
+                let end = upper_end(bucket);
+                let first = bounds.partition_point(|bound| *bound < end);
+                within[first..].iter_mut().for_each(|sum| *sum += count);
+            }
+        }
+        (total, within)
     }
 }
 
@@ -169,6 +192,14 @@ mod tests {
         assert_eq!(window.buckets().map(|(_, count)| count).sum::<u64>(), 100);
         assert_eq!(window.buckets().next(), Some((50, 99)));
         assert_eq!(Counts::default().quantile(0.99), 0);
+    }
+
+    #[test]
+    fn cumulative_counts_rise_to_the_number_of_values() {
+        let histogram = Histogram::default();
+        [3, 5, 5, 100, 1 << 20].into_iter().for_each(|value| histogram.record(value));
+        assert_eq!(histogram.cumulative(&[2, 4, 5, 127, 1 << 30]), (5, [0, 1, 3, 4, 5]));
+        assert_eq!(histogram.cumulative(&[]), (5, []));
     }
 
     proptest! {

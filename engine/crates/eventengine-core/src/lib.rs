@@ -18,3 +18,4 @@ pub mod ring;
 pub mod shedding;
 pub mod stats;
 mod sync;
+pub mod watch;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use crate::histogram::Histogram;
 use crate::parse::Reason;
+use crate::watch::DurationWatch;
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
@@ -70,6 +71,10 @@ pub struct CoreStats {
     pub latency: Histogram,
     /// Nanoseconds that the program took for an event, the declared service time included.
     pub service: Histogram,
+    /// Times in which the core thread should have gone on and did not; the limit is `monitoring.gcPauseAlertMs`.
+    pub stalls: DurationWatch,
+    /// Rollbacks; the limit is `monitoring.rollbackSlaMs`.
+    pub rollbacks: DurationWatch,
     /// Next offset to apply, by partition.
     pub positions: Box<[AtomicI64]>,
     /// Whether something was applied since the last cut.
@@ -96,6 +101,8 @@ impl CoreStats {
             thread_allocated_bytes: Counter(AtomicU64::new(NOT_MEASURED)),
             latency: Histogram::default(),
             service: Histogram::default(),
+            stalls: DurationWatch::default(),
+            rollbacks: DurationWatch::default(),
             positions: (0..partitions).map(|_| AtomicI64::new(NO_POSITION)).collect(),
             uncut: AtomicBool::new(false),
             cpu_plus_one: AtomicU32::new(0),

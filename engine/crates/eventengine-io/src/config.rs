@@ -40,6 +40,9 @@ pub struct Config {
     pub payload: Payload,
     /// The slots of state.
     pub arena: Arena,
+    /// Limits whose crossing is reported; the contract always names them, programs that embed the core may leave them out.
+    #[serde(default)]
+    pub monitoring: Monitoring,
     /// How long a stop may take.
     pub drain_timeout_milliseconds: u64,
 }
@@ -233,6 +236,37 @@ pub struct Tenant {
     pub reserved: u32,
     /// Slots that it may take besides; none for as many as there are.
     pub burst: Option<u32>,
+}
+
+/// Limits whose crossing is reported, and what is written for those who look for the reason.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Monitoring {
+    /// Longest stall of the core thread that is no alert.
+    pub stall_alert_nanoseconds: u64,
+    /// Longest rollback that is no alert.
+    pub rollback_sla_nanoseconds: u64,
+    /// Time over which resident memory is compared.
+    pub rss_flatness_window_nanoseconds: u64,
+    /// Greatest growth over that time, as a share, that is no alert.
+    pub rss_growth_alert_ratio: f64,
+    /// Where heap profiles are written; none are without it.
+    pub heap_profile_directory: Option<String>,
+    /// Time between two heap profiles.
+    pub heap_profile_interval_nanoseconds: u64,
+}
+
+impl Default for Monitoring {
+    /// As the contract fills them in.
+    fn default() -> Monitoring {
+        Monitoring {
+            stall_alert_nanoseconds: 5_000_000,
+            rollback_sla_nanoseconds: 200_000_000,
+            rss_flatness_window_nanoseconds: 300_000_000_000,
+            rss_growth_alert_ratio: 0.05,
+            heap_profile_directory: None,
+            heap_profile_interval_nanoseconds: 30_000_000_000,
+        }
+    }
 }
 
 /// Who this process is, and what it was given.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use eventengine_core::core::{Core, Step};
 use eventengine_core::executor::{EventOf, Executor};
 use eventengine_core::program::Program;
+use eventengine_core::watch::StallMeter;
 
 use crate::affinity::{self, Placement};
 use crate::clock::monotonic_nanoseconds;
@@ -49,12 +50,15 @@ pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
     let mut steps = 0_u64;
     let mut now = monotonic_nanoseconds();
     let mut idle_since = now;
+    let mut meter = StallMeter::new(now);
+    let stalls = &shared.stats.stalls;
     while !shared.stop_pipeline.load(Ordering::Relaxed) {
         let step = core.step();
         match step {
             Step::Event { ingested_at_nanoseconds } => {
                 let started = now;
                 if service > 0 {
+                    meter.rests_until(started + service);
                     wait_until(shared, &mut core, started + service);
                 }
                 now = monotonic_nanoseconds();
@@ -66,16 +70,20 @@ pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
             Step::Idle | Step::Blocked => {
                 flush(shared, &mut core);
                 now = monotonic_nanoseconds();
+                meter.observe(now, stalls);
                 if step == Step::Blocked {
+                    meter.rests_until(now + BLOCKED_PARK.as_nanos() as u64);
                     shared.core_waker.sleep(BLOCKED_PARK, || false);
                 } else if now.saturating_sub(idle_since) < spin {
                     std::hint::spin_loop();
                 } else {
+                    meter.rests_until(now + PARK.as_nanos() as u64);
                     shared.core_waker.sleep(PARK, || !core.is_idle());
                 }
                 now = monotonic_nanoseconds();
             }
         }
+        meter.observe(now, stalls);
         if core.wants_flush() {
             flush(shared, &mut core);
         }

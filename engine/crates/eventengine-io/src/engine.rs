@@ -87,6 +87,8 @@ impl Engine {
         let (pool, mut allocators) =
             Pool::new(config.buffer_pool.chunk_bytes, config.buffer_pool.chunks, io_threads);
         let stats = Arc::new(CoreStats::new(PARTITIONS));
+        stats.stalls.set_limit(config.monitoring.stall_alert_nanoseconds);
+        stats.rollbacks.set_limit(config.monitoring.rollback_sla_nanoseconds);
         let mut rings = Vec::new();
         let mut inputs = Vec::new();
         let mut kafka = None;

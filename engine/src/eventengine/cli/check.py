@@ -11,8 +11,8 @@ from eventengine.cli.arguments import read_config
 
 DESCRIPTION: Final = """\
 Validate an engine.yaml. A mistake is answered with its path, the fault and the
-nearest known key, and exit status 2. Keys that are accepted and don't act yet
-are listed. Nothing is started and nothing is connected to."""
+nearest known key, and exit status 2. Keys that are accepted and don't act are
+listed with the reason. Nothing is started and nothing is connected to."""
 
 HIDDEN: Final = "(hidden)"
 SECRET_MARKS: Final = (".password", "secret", "jaas", ".pem")
@@ -41,10 +41,10 @@ def execute(options: argparse.Namespace) -> int:
         print(json.dumps(hide_secrets(config.model_dump(mode="json")), indent=2))
         return 0
     print(f"{options.config}: valid")
-    if inactive := config.inactive_keys():
-        print("keys that are accepted and don't act yet:")
-        for key in inactive:
-            print(f"  {key}")
+    if inactive := config.inactive_reasons():
+        print("keys that are accepted and don't act:")
+        for key, reason in inactive.items():
+            print(f"  {key}: {reason}")
     return 0
 
 

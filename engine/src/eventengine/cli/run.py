@@ -86,7 +86,7 @@ def build_engine(config: EngineConfig, identity: Identity, origin: str) -> Nativ
 
 
 def report_start(config: EngineConfig, identity: Identity) -> None:
-    """Say who starts with what, and which keys were given that don't act yet."""
+    """Say who starts with what, and which keys were given that don't act, and why."""
     logger.info(
         "starting",
         extra=logs.fields(
@@ -100,5 +100,5 @@ def report_start(config: EngineConfig, identity: Identity) -> None:
             sinks=[sink.name for sink in config.sinks],
         ),
     )
-    if inactive := config.inactive_keys():
-        logger.warning("keys that are accepted and don't act yet", extra=logs.fields(keys=inactive))
+    for key, reason in config.inactive_reasons().items():
+        logger.warning("a key that is accepted and doesn't act", extra=logs.fields(key=key, reason=reason))
