@@ -73,7 +73,8 @@ pub struct CoreStats {
     pub service: Histogram,
     /// Times in which the core thread should have gone on and did not; the limit is `monitoring.gcPauseAlertMs`.
     pub stalls: DurationWatch,
-    /// Rollbacks; the limit is `monitoring.rollbackSlaMs`.
+    /// Rollbacks to what is committed, from the demand until every partition runs again; written by the source thread.
+    /// The limit is `monitoring.rollbackSlaMs`.
     pub rollbacks: DurationWatch,
     /// Next offset to apply, by partition.
     pub positions: Box<[AtomicI64]>,

@@ -21,12 +21,14 @@ use crate::affinity::{self, Placement};
 use crate::config::{Config, Identity};
 use crate::direct::{Bell, Replies};
 use crate::executors::{Body, Machine};
+use crate::heap_profile::HeapProfiles;
 use crate::kafka::publisher::{self, Member, Publisher};
 use crate::kafka::source;
 use crate::machine;
 use crate::shared::{RingReport, Shared, lock};
-use crate::snapshot::{Kept, LatencyPart, Sampler};
-use crate::{Error, clock, executors, log, metrics, snapshot, tcp};
+use crate::snapshot::{Kept, Sampler};
+use crate::window::Closed;
+use crate::{Error, allocation, clock, executors, log, metrics, snapshot, tcp};
 
 /// After-images that one cut has room for; the core waits for a commit when they are used up.
 pub(crate) const CUT_RECORDS: usize = 8192;
@@ -41,6 +43,7 @@ struct Prepared {
     feeds: Vec<Feed>,
     direct: Option<Direct>,
     replies: Replies,
+    heap_profiles: Option<HeapProfiles>,
 }
 
 /// What the thread of the TCP sources gets.
@@ -71,7 +74,7 @@ struct Threads {
 pub struct Observer {
     sampler: Arc<Sampler>,
     kept: Arc<Kept>,
-    latency: Arc<Mutex<LatencyPart>>,
+    closed: Arc<Mutex<Closed>>,
     placement: Arc<Placement>,
 }
 
@@ -80,6 +83,7 @@ impl Engine {
     pub fn new(config_json: &str, identity_json: &str) -> Result<Engine, Error> {
         let config = Config::parse(config_json)?;
         let identity = Identity::parse(identity_json)?;
+        let heap_profiles = HeapProfiles::begin(&config.monitoring, &identity.pod)?;
         let placement = executors::place(&config, &identity)?;
         let has_kafka = config.kafka_source().is_some();
         let has_tcp = config.tcp_sources().next().is_some();
@@ -150,10 +154,11 @@ impl Engine {
         let observer = Observer {
             sampler: Arc::new(Sampler::new(&shared, &placement)),
             kept: Arc::new(Mutex::new(VecDeque::new())),
-            latency: Arc::default(),
+            closed: Arc::default(),
             placement: Arc::new(placement),
         };
-        let prepared = Some(Prepared { core, workers, publish, cut, kafka, feeds, direct, replies });
+        let prepared =
+            Some(Prepared { core, workers, publish, cut, kafka, feeds, direct, replies, heap_profiles });
         Ok(Engine { shared, observer, prepared, threads: Threads::default() })
     }
 
@@ -187,8 +192,12 @@ impl Engine {
         let shared = Arc::clone(&self.shared);
         let observer = self.observer.clone();
         self.threads.others.push(spawn("ee-sampler", move || {
-            snapshot::run(&shared, &observer.sampler, &observer.kept, &observer.latency);
+            snapshot::run(&shared, &observer.sampler, &observer.kept, &observer.closed);
         })?);
+        if let Some(profiles) = prepared.heap_profiles {
+            let shared = Arc::clone(&self.shared);
+            self.threads.others.push(spawn("ee-heap-profile", move || profiles.run(&shared))?);
+        }
         let (shared, core_placement) = (Arc::clone(&self.shared), Arc::clone(&placement));
         self.threads.pipeline.push(spawn("ee-core", move || {
             (prepared.core)(&shared, &core_placement);
@@ -267,8 +276,8 @@ impl Observer {
 
     /// Prometheus text of now.
     pub fn metrics(&self) -> String {
-        let latency = lock(&self.latency).clone();
-        metrics::render(&self.sampler.sample(clock::wall_seconds(), latency))
+        let closed = lock(&self.closed).clone();
+        metrics::render(&self.sampler.sample(clock::wall_seconds(), closed))
     }
 
     /// `{"ready", "live", "reasons"}`.
@@ -278,9 +287,13 @@ impl Observer {
 }
 
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    let counted = name.to_owned();
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(body)
+        .spawn(move || {
+            allocation::count_as(&counted);
+            body();
+        })
         .map_err(|error| Error::Engine(format!("the thread {name} could not be started: {error}")))
 }
 

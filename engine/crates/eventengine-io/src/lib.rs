@@ -4,6 +4,8 @@
 //! nothing of Kubernetes.
 
 mod affinity;
+mod alerts;
+mod allocation;
 pub mod audit;
 mod clock;
 pub mod config;
@@ -11,6 +13,8 @@ mod core_thread;
 mod direct;
 mod engine;
 mod executors;
+mod growth;
+mod heap_profile;
 pub mod in_process;
 pub mod kafka;
 pub mod load;
@@ -22,12 +26,13 @@ mod snapshot;
 mod system;
 pub mod tcp;
 mod wake;
+mod window;
 
 pub use engine::{Engine, Observer};
 
-// jemalloc holds the module's memory, so that what the core thread allocates can be counted.
+// jemalloc holds the memory of the native half, so that what each thread allocates can be counted.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: allocation::CountingAllocator = allocation::CountingAllocator;
 
 /// Version of the engine.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -5,7 +5,8 @@
 
 use std::fmt::Write;
 
-use crate::snapshot::Sample;
+use crate::snapshot::{Sample, WATCH_BOUNDS_NANOSECONDS, WatchPart};
+use crate::system::{PressurePart, Pressures};
 
 /// Text under construction.
 struct Text {
@@ -64,6 +65,11 @@ pub fn render(sample: &Sample) -> String {
     render_sources(&mut text, sample);
     render_counters(&mut text, sample);
     render_latency(&mut text, sample);
+    render_watch(&mut text, "core_stall", "Times in which the core thread did not go on.", &sample.stalls);
+    render_watch(&mut text, "rollback", "Rollbacks to what is committed.", &sample.rollbacks);
+    render_memory(&mut text, sample);
+    render_pressure(&mut text, &sample.pressure);
+    render_alerts(&mut text, sample);
     text.text
 }
 
@@ -90,22 +96,6 @@ fn render_state(text: &mut Text, sample: &Sample) {
     for tenant in &sample.arena.tenants {
         text.value("arena_tenant_slots", &[("source", &tenant.source)], tenant.in_use);
     }
-    let allocator = &sample.allocator;
-    for (name, help, bytes) in [
-        ("allocator_allocated_bytes", "Bytes in use by the native half.", allocator.allocated_bytes),
-        ("allocator_active_bytes", "Bytes in pages in use.", allocator.active_bytes),
-        ("allocator_resident_bytes", "Bytes in memory.", allocator.resident_bytes),
-        ("allocator_retained_bytes", "Bytes kept as address space.", allocator.retained_bytes),
-        ("process_resident_bytes", "Resident memory of the process.", sample.process.rss_bytes),
-    ] {
-        text.known(name, "gauge", help, bytes);
-    }
-    text.known(
-        "core_thread_allocated_bytes_total",
-        "counter",
-        "Bytes that the core thread allocated since it warmed up.",
-        allocator.core_thread_allocated_bytes,
-    );
     let process = &sample.process;
     text.gauge("pinned", "Whether the core thread is bound to a CPU.", u8::from(process.pinned));
     text.gauge("worker_threads", "Threads that parse beside the core thread.", sample.workers.threads);
@@ -177,4 +167,105 @@ fn render_latency(text: &mut Text, sample: &Sample) {
     }
     let service = latency.service_p99_nanoseconds as f64 / 1e9;
     text.gauge("service_time_p99_seconds", "Time that the program took for an event.", service);
+}
+
+/// A kind of duration as a histogram, and how often it exceeded its limit.
+fn render_watch(text: &mut Text, name: &str, help: &str, watch: &WatchPart) {
+    let histogram = format!("{name}_seconds");
+    text.family(&histogram, "histogram", help);
+    let bucket = format!("{histogram}_bucket");
+    for (bound, count) in WATCH_BOUNDS_NANOSECONDS.iter().zip(watch.within) {
+        text.value(&bucket, &[("le", &(*bound as f64 / 1e9).to_string())], count);
+    }
+    text.value(&bucket, &[("le", "+Inf")], watch.count);
+    text.value(&format!("{histogram}_sum"), &[], watch.total_nanoseconds as f64 / 1e9);
+    text.value(&format!("{histogram}_count"), &[], watch.count);
+    let longest = watch.longest_nanoseconds as f64 / 1e9;
+    text.gauge(&format!("{name}_longest_seconds"), "The longest of them since the start.", longest);
+    let over = format!("{name}_over_limit_total");
+    text.counter(&over, "How many of them exceeded their limit.", watch.over_limit);
+}
+
+fn render_memory(text: &mut Text, sample: &Sample) {
+    let allocator = &sample.allocator;
+    for (name, help, bytes) in [
+        ("allocator_allocated_bytes", "Bytes in use by the native half.", allocator.allocated_bytes),
+        ("allocator_active_bytes", "Bytes in pages in use.", allocator.active_bytes),
+        ("allocator_resident_bytes", "Bytes in memory.", allocator.resident_bytes),
+        ("allocator_retained_bytes", "Bytes kept as address space.", allocator.retained_bytes),
+        ("process_resident_bytes", "Resident memory of the process.", sample.process.rss_bytes),
+    ] {
+        text.known(name, "gauge", help, bytes);
+    }
+    text.known(
+        "core_thread_allocated_bytes_total",
+        "counter",
+        "Bytes that the core thread allocated since it warmed up.",
+        allocator.core_thread_allocated_bytes,
+    );
+    text.family("thread_allocations_total", "counter", "Allocations of a thread of the native half.");
+    for thread in &allocator.threads {
+        text.value("thread_allocations_total", &[("thread", &thread.name)], thread.allocations);
+    }
+    text.family(
+        "thread_allocated_bytes_total",
+        "counter",
+        "Bytes that a thread of the native half asked for.",
+    );
+    for thread in &allocator.threads {
+        text.value("thread_allocated_bytes_total", &[("thread", &thread.name)], thread.allocated_bytes);
+    }
+    let growth = sample.process.rss_growth;
+    let help = "Growth of resident memory over monitoring.rssFlatnessWindow; absent until that is over.";
+    text.known("process_resident_growth_bytes", "gauge", help, growth.map(|growth| growth.growth_bytes));
+    let help = "The same as a share of the memory at the window's beginning.";
+    text.known("process_resident_growth_ratio", "gauge", help, growth.map(|growth| growth.growth_ratio));
+    let written = sample.counters.heap_profiles_written;
+    text.counter("heap_profiles_written_total", "Heap profiles written.", written);
+}
+
+fn render_pressure(text: &mut Text, pressure: &PressurePart) {
+    let of =
+        |pressures: &Pressures| [("cpu", pressures.cpu), ("memory", pressures.memory), ("io", pressures.io)];
+    let scopes = [("cgroup", of(&pressure.cgroup)), ("machine", of(&pressure.machine))];
+    let figures: Vec<_> = scopes
+        .into_iter()
+        .flat_map(|(scope, resources)| resources.map(|(resource, figures)| (scope, resource, figures)))
+        .filter_map(|(scope, resource, figures)| Some((scope, resource, figures?)))
+        .collect();
+    text.family(
+        "pressure_ratio",
+        "gauge",
+        "Share of the last ten seconds in which some or all (full) tasks waited for a resource (PSI).",
+    );
+    for (scope, resource, figures) in &figures {
+        for (share, percent) in [("some", Some(figures.some_avg10)), ("full", figures.full_avg10)] {
+            if let Some(percent) = percent {
+                let labels = [("scope", *scope), ("resource", *resource), ("share", share)];
+                text.value("pressure_ratio", &labels, percent / 100.0);
+            }
+        }
+    }
+    text.family(
+        "pressure_seconds_total",
+        "counter",
+        "Time in which some or all (full) tasks waited for a resource (PSI).",
+    );
+    for (scope, resource, figures) in &figures {
+        let totals =
+            [("some", Some(figures.some_total_microseconds)), ("full", figures.full_total_microseconds)];
+        for (share, microseconds) in totals {
+            if let Some(microseconds) = microseconds {
+                let labels = [("scope", *scope), ("resource", *resource), ("share", share)];
+                text.value("pressure_seconds_total", &labels, microseconds as f64 / 1e6);
+            }
+        }
+    }
+}
+
+fn render_alerts(text: &mut Text, sample: &Sample) {
+    text.family("alerts_total", "counter", "Times that a limit of monitoring was crossed, by alert.");
+    for (name, alert) in &sample.alerts {
+        text.value("alerts_total", &[("alert", name)], alert.total);
+    }
 }

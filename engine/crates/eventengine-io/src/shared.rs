@@ -12,6 +12,7 @@ use eventengine_core::pool::Pool;
 use eventengine_core::ring::{Gauge, PRIORITIES};
 use eventengine_core::stats::CoreStats;
 
+use crate::alerts::Alerts;
 use crate::config::{Config, Identity, SOURCES_MAX};
 use crate::executors::WorkerReport;
 use crate::wake::Waker;
@@ -187,6 +188,8 @@ pub struct Counters {
     pub transactions_committed: AtomicU64,
     /// Aborted transactions.
     pub transactions_aborted: AtomicU64,
+    /// Heap profiles written.
+    pub heap_profiles_written: AtomicU64,
     /// Direct events that were refused because a threshold was passed, by source and priority.
     pub shed: [[AtomicU64; PRIORITIES]; SOURCES_MAX],
     errors: Mutex<BTreeMap<&'static str, u64>>,
@@ -233,6 +236,8 @@ pub struct Shared {
     pub rings: Vec<RingReport>,
     /// Totals.
     pub counters: Counters,
+    /// Limits that were crossed.
+    pub alerts: Alerts,
     /// The Kafka source.
     pub kafka: KafkaReport,
     /// How far everything is committed.
@@ -274,6 +279,7 @@ impl Shared {
             stats,
             rings,
             counters: Counters::default(),
+            alerts: Alerts::default(),
             kafka: KafkaReport::default(),
             commits: Commits::default(),
             core_waker: Waker::default(),

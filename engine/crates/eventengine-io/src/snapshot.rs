@@ -6,20 +6,37 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use eventengine_core::histogram::Counts;
 use eventengine_core::parse::Reason;
+use eventengine_core::watch::DurationWatch;
 use serde::Serialize;
 
 use crate::affinity::{self, Placement};
-use crate::clock;
+use crate::alerts::AlertPart;
+use crate::growth::GrowthPart;
 use crate::kafka::lag::FRESH;
 use crate::shared::{PartitionPhase, Readiness, Shared, lock};
-use crate::system::{self, Pressure};
+use crate::system::{self, PressurePart};
+use crate::window::{Closed, LatencyPart, ThreadPart, Window};
+use crate::{allocation, clock};
 
 /// Samples that are kept, one a second; latencies are those of this window.
 pub const SAMPLES_KEPT: usize = 10;
+
+/// Bounds of the histograms of stalls and rollbacks.
+pub const WATCH_BOUNDS_NANOSECONDS: [u64; 10] = [
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    50_000_000,
+    200_000_000,
+    1_000_000_000,
+    10_000_000_000,
+];
 
 #[derive(Debug, Clone, Serialize)]
 pub struct IdentityPart {
@@ -98,11 +115,13 @@ pub struct AllocatorPart {
     pub resident_bytes: Option<u64>,
     pub retained_bytes: Option<u64>,
     pub core_thread_allocated_bytes: Option<u64>,
+    pub threads: Vec<ThreadPart>,
 }
 
 #[derive(Debug, Clone, Serialize)]
 pub struct ProcessPart {
     pub rss_bytes: Option<u64>,
+    pub rss_growth: Option<GrowthPart>,
     pub memory_limit_bytes: Option<u64>,
     pub cpu_set: String,
     pub cpu_limit_millicores: Option<u64>,
@@ -120,19 +139,13 @@ pub struct WorkersPart {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub struct PressurePart {
-    cpu: Option<Pressure>,
-    memory: Option<Pressure>,
-    io: Option<Pressure>,
-}
-
-#[derive(Debug, Clone, Serialize)]
 pub struct CountersPart {
     pub events_in: u64,
     pub events_applied: u64,
     pub outputs_committed: u64,
     pub transactions_committed: u64,
     pub transactions_aborted: u64,
+    pub heap_profiles_written: u64,
     pub dead_letters: BTreeMap<&'static str, u64>,
     /// By class.
     pub shed: BTreeMap<String, u64>,
@@ -141,15 +154,31 @@ pub struct CountersPart {
     pub errors: BTreeMap<&'static str, u64>,
 }
 
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct LatencyPart {
+/// A kind of duration that has a limit.
+#[derive(Debug, Clone, Serialize)]
+pub struct WatchPart {
+    pub limit_nanoseconds: u64,
     pub count: u64,
-    pub p50_nanoseconds: u64,
-    pub p99_nanoseconds: u64,
-    pub p999_nanoseconds: u64,
-    pub max_nanoseconds: u64,
-    pub service_p99_nanoseconds: u64,
-    pub window_seconds: u64,
+    pub over_limit: u64,
+    pub total_nanoseconds: u64,
+    pub longest_nanoseconds: u64,
+    /// How many did not exceed each of [`WATCH_BOUNDS_NANOSECONDS`].
+    #[serde(skip)]
+    pub within: [u64; WATCH_BOUNDS_NANOSECONDS.len()],
+}
+
+impl WatchPart {
+    fn of(watch: &DurationWatch) -> WatchPart {
+        let (count, within) = watch.cumulative(&WATCH_BOUNDS_NANOSECONDS);
+        WatchPart {
+            limit_nanoseconds: watch.limit(),
+            count,
+            over_limit: watch.over_limit(),
+            total_nanoseconds: watch.total(),
+            longest_nanoseconds: watch.longest(),
+            within,
+        }
+    }
 }
 
 /// One sample.
@@ -167,7 +196,10 @@ pub struct Sample {
     pub allocator: AllocatorPart,
     pub process: ProcessPart,
     pub workers: WorkersPart,
-    pressure: PressurePart,
+    pub pressure: PressurePart,
+    pub stalls: WatchPart,
+    pub rollbacks: WatchPart,
+    pub alerts: BTreeMap<&'static str, AlertPart>,
     pub counters: CountersPart,
     pub latency: LatencyPart,
 }
@@ -200,8 +232,8 @@ impl Sampler {
         }
     }
 
-    /// A sample of now, labelled with a second. Latencies are filled in by the one who keeps the window.
-    pub fn sample(&self, seconds: i64, latency: LatencyPart) -> Sample {
+    /// A sample of now, labelled with a second. What takes more than one reading comes from the one who keeps the window.
+    pub fn sample(&self, seconds: i64, closed: Closed) -> Sample {
         let shared = &self.shared;
         let identity = &shared.identity;
         Sample {
@@ -221,23 +253,22 @@ impl Sampler {
             rings: self.rings(),
             arena: self.arena(),
             sources: self.sources(),
-            allocator: self.allocator(),
-            process: self.process(),
+            allocator: self.allocator(closed.threads),
+            process: self.process(closed.growth),
             workers: self.workers(),
-            pressure: PressurePart {
-                cpu: system::pressure("cpu"),
-                memory: system::pressure("memory"),
-                io: system::pressure("io"),
-            },
+            pressure: system::pressure(),
+            stalls: WatchPart::of(&shared.stats.stalls),
+            rollbacks: WatchPart::of(&shared.stats.rollbacks),
+            alerts: shared.alerts.parts(),
             counters: self.counters(),
-            latency,
+            latency: closed.latency,
         }
     }
 
     /// Health, with what only this side knows: whether the core is pinned as it must be.
     pub fn readiness(&self) -> Readiness {
         let mut readiness = self.shared.health.readiness();
-        let process = self.process();
+        let process = self.process(None);
         if process.pinning == "Required" && !process.exclusive {
             let limit = process.cpu_limit_millicores.map_or("none".to_owned(), |limit| format!("{limit}m"));
             readiness.ready = false;
@@ -360,19 +391,15 @@ impl Sampler {
         partitions.collect()
     }
 
-    fn allocator(&self) -> AllocatorPart {
-        use tikv_jemalloc_ctl::{epoch, stats};
-        // The figures are as old as the last epoch: it is advanced for each sample, and only then.
-        let fresh = epoch::advance().is_ok();
-        let read = |figure: Result<usize, tikv_jemalloc_ctl::Error>| {
-            figure.ok().filter(|_| fresh).map(|bytes| bytes as u64)
-        };
+    fn allocator(&self, threads: Vec<ThreadPart>) -> AllocatorPart {
+        let figures = allocation::figures();
         AllocatorPart {
-            allocated_bytes: read(stats::allocated::read()),
-            active_bytes: read(stats::active::read()),
-            resident_bytes: read(stats::resident::read()),
-            retained_bytes: read(stats::retained::read()),
+            allocated_bytes: figures.allocated,
+            active_bytes: figures.active,
+            resident_bytes: figures.resident,
+            retained_bytes: figures.retained,
             core_thread_allocated_bytes: self.shared.stats.thread_allocated_bytes(),
+            threads,
         }
     }
 
@@ -385,7 +412,7 @@ impl Sampler {
         }
     }
 
-    fn process(&self) -> ProcessPart {
+    fn process(&self, growth: Option<GrowthPart>) -> ProcessPart {
         let identity = &self.shared.identity;
         let cpu = self.shared.stats.cpu_plus_one.load(Ordering::Relaxed).checked_sub(1);
         // An unbound process may be moved by its container manager; a bound one keeps what it began with.
@@ -398,6 +425,7 @@ impl Sampler {
         let pinned = cpu.is_some() && workers.pinned == workers.threads;
         ProcessPart {
             rss_bytes: system::rss_bytes(),
+            rss_growth: growth,
             memory_limit_bytes: identity.memory_limit_bytes,
             cpu_set: affinity::list_format(&cpus),
             cpu_limit_millicores: identity.cpu_limit_millicores,
@@ -449,6 +477,7 @@ impl Sampler {
             outputs_committed: shared.counters.outputs_committed.load(Ordering::Relaxed),
             transactions_committed: shared.counters.transactions_committed.load(Ordering::Relaxed),
             transactions_aborted: shared.counters.transactions_aborted.load(Ordering::Relaxed),
+            heap_profiles_written: shared.counters.heap_profiles_written.load(Ordering::Relaxed),
             dead_letters,
             shed: sum_by_class(&shed_by_source),
             shed_by_source,
@@ -469,55 +498,17 @@ fn sum_by_class(by_source: &BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap
 /// The last samples, as JSON, by second.
 pub type Kept = Mutex<VecDeque<(i64, Arc<Vec<u8>>)>>;
 
-/// Latencies of the last seconds.
-#[derive(Default)]
-struct Window {
-    last_latency: Counts,
-    last_service: Counts,
-    seconds: VecDeque<(Counts, Counts)>,
-}
-
-impl Window {
-    /// Closes a second and sums up the window.
-    fn close(&mut self, shared: &Shared) -> LatencyPart {
-        let (mut latency, mut service) = (Counts::default(), Counts::default());
-        shared.stats.latency.read(&mut latency);
-        shared.stats.service.read(&mut service);
-        self.seconds.push_back((latency.since(&self.last_latency), service.since(&self.last_service)));
-        (self.last_latency, self.last_service) = (latency, service);
-        if self.seconds.len() > SAMPLES_KEPT {
-            self.seconds.pop_front();
-        }
-        let (mut latency, mut service) = (Counts::default(), Counts::default());
-        for (more_latency, more_service) in &self.seconds {
-            latency.add(more_latency);
-            service.add(more_service);
-        }
-        LatencyPart {
-            count: latency.total(),
-            p50_nanoseconds: latency.quantile(0.5),
-            p99_nanoseconds: latency.quantile(0.99),
-            p999_nanoseconds: latency.quantile(0.999),
-            max_nanoseconds: latency.greatest(),
-            service_p99_nanoseconds: service.quantile(0.99),
-            window_seconds: self.seconds.len() as u64,
-        }
-    }
-}
-
 /// Closes a sample on each whole second until the engine stops.
-pub fn run(shared: &Arc<Shared>, sampler: &Sampler, kept: &Kept, latest: &Mutex<LatencyPart>) {
-    let mut window = Window::default();
-    let mut crossings = 0;
+pub fn run(shared: &Arc<Shared>, sampler: &Sampler, kept: &Kept, latest: &Mutex<Closed>) {
+    let mut window = Window::new(shared, Instant::now());
     while !shared.stop_all.load(Ordering::Relaxed) {
         let now = clock::wall_nanoseconds();
         let into_second = (now % 1_000_000_000) as u64;
         std::thread::sleep(Duration::from_nanos(1_000_000_000 - into_second));
         let seconds = clock::wall_seconds();
-        let latency = window.close(shared);
-        report_fragmentation(shared, &mut crossings);
-        *lock(latest) = latency.clone();
-        let Ok(json) = serde_json::to_vec(&sampler.sample(seconds, latency)) else { continue };
+        let closed = window.close(shared, seconds, Instant::now());
+        *lock(latest) = closed.clone();
+        let Ok(json) = serde_json::to_vec(&sampler.sample(seconds, closed)) else { continue };
         let mut kept = lock(kept);
         if kept.back().is_some_and(|(last, _)| *last == seconds) {
             // The clock was set back, or the sleep ended early: a second has one sample.
@@ -527,20 +518,5 @@ pub fn run(shared: &Arc<Shared>, sampler: &Sampler, kept: &Kept, latest: &Mutex<
         if kept.len() > SAMPLES_KEPT {
             kept.pop_front();
         }
-    }
-}
-
-/// Says that the arena became fragmented, once a crossing.
-fn report_fragmentation(shared: &Shared, told: &mut u64) {
-    let crossings = shared.stats.arena_fragmented.get();
-    if crossings > *told {
-        *told = crossings;
-        let threshold = shared.config.arena.fragmentation_threshold;
-        let message = format!(
-            "fragmentation rose above arena.fragmentationThreshold ({threshold}): slots are moved together \
-             while the core has nothing else to do ({} so far)",
-            shared.stats.arena_moved.get()
-        );
-        crate::log::warning("arena", &message);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the reading of /proc and /sys. A file that can't be read gives `None`, never zero.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -15,30 +15,76 @@ pub fn rss_bytes() -> Option<u64> {
     Some(pages * u64::try_from(page).ok()?)
 }
 
-/// Time that tasks waited for a resource (PSI).
+/// Time that tasks waited for a resource (PSI), in percent of the last ten seconds and in all.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Pressure {
-    /// Share of the last ten seconds in which some task waited, in percent.
+    /// Share in which some task waited.
     pub some_avg10: f64,
-    /// Total time in which some task waited.
+    /// Time in which some task waited.
     pub some_total_microseconds: u64,
+    /// Share in which all tasks waited; none where the kernel doesn't tell.
+    pub full_avg10: Option<f64>,
+    /// Time in which all tasks waited; none where the kernel doesn't tell.
+    pub full_total_microseconds: Option<u64>,
 }
 
-/// Pressure on one resource: `cpu`, `memory` or `io`; of the container if it can be told, else of the machine.
-pub fn pressure(resource: &str) -> Option<Pressure> {
-    let own = Path::new("/sys/fs/cgroup").join(format!("{resource}.pressure"));
-    let machine = Path::new("/proc/pressure").join(resource);
-    let text = std::fs::read_to_string(own).or_else(|_| std::fs::read_to_string(machine)).ok()?;
-    parse_pressure(&text)
+/// Pressure on each resource; none where the kernel doesn't tell.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Pressures {
+    /// Waiting to run.
+    pub cpu: Option<Pressure>,
+    /// Waiting for memory.
+    pub memory: Option<Pressure>,
+    /// Waiting for input or output.
+    pub io: Option<Pressure>,
+}
+
+/// Pressure within this process' own control group, and on the whole machine.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PressurePart {
+    /// The control group's, which is the container's.
+    pub cgroup: Pressures,
+    /// The machine's.
+    pub machine: Pressures,
+}
+
+/// Pressure of now.
+pub fn pressure() -> PressurePart {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own_cgroup(&groups).map(|path| Path::new("/sys/fs/cgroup").join(path));
+    let machine = Path::new("/proc/pressure");
+    PressurePart {
+        cgroup: pressures(|resource| Some(own.as_ref()?.join(format!("{resource}.pressure")))),
+        machine: pressures(|resource| Some(machine.join(resource))),
+    }
+}
+
+fn pressures(file: impl Fn(&str) -> Option<PathBuf>) -> Pressures {
+    let read = |resource| parse_pressure(&std::fs::read_to_string(file(resource)?).ok()?);
+    Pressures { cpu: read("cpu"), memory: read("memory"), io: read("io") }
+}
+
+/// Where the unified hierarchy has this process, relative to its mount; none without one, or outside of what is mounted.
+fn own_cgroup(groups: &str) -> Option<&str> {
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    (!path.split('/').any(|part| part == "..")).then_some(path)
 }
 
 fn parse_pressure(text: &str) -> Option<Pressure> {
-    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
-    let field = |name: &str| some.split(' ').find_map(|field| field.strip_prefix(name));
+    let (some_avg10, some_total_microseconds) = parse_line(text, "some ")?;
+    let full = parse_line(text, "full ");
     Some(Pressure {
-        some_avg10: field("avg10=")?.parse().ok()?,
-        some_total_microseconds: field("total=")?.parse().ok()?,
+        some_avg10,
+        some_total_microseconds,
+        full_avg10: full.map(|(share, _)| share),
+        full_total_microseconds: full.map(|(_, total)| total),
     })
+}
+
+fn parse_line(text: &str, kind: &str) -> Option<(f64, u64)> {
+    let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+    let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name));
+    Some((field("avg10=")?.parse().ok()?, field("total=")?.parse().ok()?))
 }
 
 /// CPUs that are online on this machine.
@@ -85,12 +131,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pressure_is_read_from_the_line_of_some() {
+    fn pressure_is_read_from_the_lines_of_some_and_full() {
         let text =
             "some avg10=1.25 avg60=0.00 avg300=0.00 total=12345\nfull avg10=9.00 avg60=0 avg300=0 total=9\n";
-        assert_eq!(parse_pressure(text), Some(Pressure { some_avg10: 1.25, some_total_microseconds: 12345 }));
+        let whole = Pressure {
+            some_avg10: 1.25,
+            some_total_microseconds: 12345,
+            full_avg10: Some(9.0),
+            full_total_microseconds: Some(9),
+        };
+        assert_eq!(parse_pressure(text), Some(whole));
+        let without_full = Pressure { full_avg10: None, full_total_microseconds: None, ..whole };
+        assert_eq!(parse_pressure(text.lines().next().unwrap_or_default()), Some(without_full));
         assert_eq!(parse_pressure("full avg10=1 total=2"), None);
         assert_eq!(parse_pressure(""), None);
+    }
+
+    #[test]
+    fn a_kernel_without_pressure_gives_none_and_not_zero() {
+        let nowhere = pressures(|resource| Some(Path::new("/proc/no-pressure-here").join(resource)));
+        assert_eq!(nowhere, Pressures { cpu: None, memory: None, io: None });
+        assert_eq!(pressures(|_| None), nowhere);
+    }
+
+    #[test]
+    fn the_own_control_group_is_that_of_the_unified_hierarchy() {
+        assert_eq!(own_cgroup("0::/\n"), Some(""));
+        assert_eq!(own_cgroup("1:cpu:/a\n0::/kubepods/pod1/c2\n"), Some("kubepods/pod1/c2"));
+        assert_eq!(own_cgroup("0::/../outside\n"), None);
+        assert_eq!(own_cgroup("4:memory:/only/version-1\n"), None);
     }
 
     #[test]

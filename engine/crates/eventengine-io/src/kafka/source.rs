@@ -32,6 +32,7 @@ use super::lag;
 use super::publisher::{Member, security_properties};
 use super::restore::{Request, Restored, Restorer, Worker};
 use super::topics::{TopicError, client_properties, prepare};
+use crate::allocation;
 use crate::clock::{monotonic_nanoseconds, wall_seconds};
 use crate::config::KafkaSource;
 use crate::shared::{Backoff, PartitionPhase, PartitionReport, Shared, lock};
@@ -87,6 +88,7 @@ struct State {
     next_epoch: u32,
     next_ticket: u64,
     generation: u64,
+    rolled_back_at: Option<Instant>,
     source: u8,
     payload_bytes_max: usize,
 }
@@ -180,6 +182,7 @@ impl State {
     /// Drops all state and begins every owned partition anew from what is committed.
     fn reset(&mut self, client: &Client) {
         self.generation = self.shared.requested_generation();
+        self.rolled_back_at.get_or_insert_with(Instant::now);
         self.control(Descriptor { ticket: self.generation, ..Descriptor::new(Kind::Reset) });
         self.publish_control();
         let mut partitions = Partitions::default();
@@ -321,6 +324,15 @@ impl State {
         }
     }
 
+    /// A rollback is over when every owned partition runs again, from what is committed.
+    fn note_rollback(&mut self) {
+        if self.owned.values().all(|owned| owned.running)
+            && let Some(begun) = self.rolled_back_at.take()
+        {
+            self.shared.stats.rollbacks.record(begun.elapsed().as_nanos() as u64);
+        }
+    }
+
     /// Messages that may be taken now.
     fn room(&mut self, credit: u64) -> usize {
         let free_chunks = self.allocator.capacity().saturating_sub(self.allocator.in_use());
@@ -440,6 +452,7 @@ pub fn run(parts: Parts) {
         next_epoch: 0,
         next_ticket: 0,
         generation: 0,
+        rolled_back_at: None,
         source: index as u8,
     }));
     let callbacks = Box::new(Callbacks(Arc::clone(&state)));
@@ -467,8 +480,14 @@ pub fn run(parts: Parts) {
         let restoring = std::thread::Builder::new().name("ee-restore".to_owned());
         let asking = std::thread::Builder::new().name("ee-lag".to_owned());
         let spawned = restoring
-            .spawn_scoped(scope, || worker.run())
-            .and(asking.spawn_scoped(scope, || lag::run(&lag_shared, &admin, &lag_topic)));
+            .spawn_scoped(scope, || {
+                allocation::count_as("ee-restore");
+                worker.run();
+            })
+            .and(asking.spawn_scoped(scope, || {
+                allocation::count_as("ee-lag");
+                lag::run(&lag_shared, &admin, &lag_topic);
+            }));
         match spawned {
             Ok(_) => consume(&shared, &state, &member, &topic),
             Err(error) => shared.health.dead(format!("no thread for the Kafka source: {error}")),
@@ -542,6 +561,7 @@ fn consume(shared: &Arc<Shared>, state: &Arc<Mutex<State>>, member: &Arc<Client>
             let restored = state.restorer.take_results();
             restored.into_iter().for_each(|restored| state.install(restored));
             state.begin_installed(member);
+            state.note_rollback();
             (state.room(credit), state.joined)
         };
         if joined && checked.elapsed() >= HEALTH_INTERVAL {
