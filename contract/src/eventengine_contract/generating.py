@@ -13,6 +13,7 @@ from typing import Any, Final
 import yaml
 from pydantic.alias_generators import to_snake
 
+from .alerts import ALERTS
 from .engine_config import EngineConfig
 from .event_engine import ENGINE_NAME_LENGTH_MAX, EventEngineSpec, EventEngineStatus
 from .metric_names import METRICS
@@ -66,14 +67,31 @@ def engine_schema() -> str:
 
 
 def metrics_page() -> str:
-    """The table of metrics in the Kubernetes APIs."""
+    """The tables of metrics in the Kubernetes APIs and of alerts."""
     rows = [
         f"| `{metric.name}` | {metric.unit} | {metric.aggregation.value} | {metric.age_seconds_max} s "
         f"| {metric.description} |"
         for metric in METRICS.values()
     ]
     head = ["| metric | unit | external answer | maximum age | meaning |", "|---|---|---|---|---|"]
-    return "\n".join([f"<!-- {NOTICE} -->", "# Metrics in the Kubernetes APIs", "", *head, *rows, ""])
+    alerts = [f"| `{alert.name}` | `{alert.key}` | {alert.description} |" for alert in ALERTS.values()]
+    return "\n".join(
+        [
+            f"<!-- {NOTICE} -->",
+            "# Metrics in the Kubernetes APIs",
+            "",
+            *head,
+            *rows,
+            "",
+            "## Alerts",
+            "Counted by each engine as `eventengine_alerts_total{alert=…}`, logged, and shown in its snapshot.",
+            "",
+            "| alert | limit | meaning |",
+            "|---|---|---|",
+            *alerts,
+            "",
+        ]
+    )
 
 
 def crd_template() -> str:

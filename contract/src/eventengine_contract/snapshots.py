@@ -111,6 +111,28 @@ class Source(_Part):
     partitions: list[Partition] = []
 
 
+class Thread(_Part):
+    """What the native half's threads of one name allocated; rates are null until there were two readings.
+
+    librdkafka and Python have allocators of their own, which only `rss_bytes` shows. `other` sums up threads that
+    are none of the engine's.
+    """
+
+    name: str
+    allocations: Count
+    allocated_bytes: Count
+    allocations_per_second: Ratio | None
+    allocated_bytes_per_second: Ratio | None
+
+
+class Growth(_Part):
+    """How resident memory changed over a window: the least of its last tenth less the least of its first one."""
+
+    window_seconds: Count
+    growth_bytes: int
+    growth_ratio: Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Allocator(_Part):
     """jemalloc's figures in bytes, and what the core thread allocated since it warmed up.
 
@@ -122,15 +144,17 @@ class Allocator(_Part):
     resident_bytes: Count | None
     retained_bytes: Count | None
     core_thread_allocated_bytes: Count | None
+    threads: list[Thread] = []
 
 
 class Process(_Part):
     """The process: memory, and the cores it may use. `cpu_set` is in the kernel's list format.
 
-    `rss_bytes` is null where /proc can't be read.
+    `rss_bytes` is null where /proc can't be read, `rss_growth` until its window is over.
     """
 
     rss_bytes: Count | None
+    rss_growth: Growth | None = None
     memory_limit_bytes: int | None = None
     cpu_set: str
     cpu_limit_millicores: int | None = None
@@ -148,6 +172,51 @@ class Workers(_Part):
     parsed_events: Count = 0
 
 
+class Pressure(_Part):
+    """Time in which some or all (full) tasks waited for a resource: the kernel's PSI.
+
+    Shares are percents of the last ten seconds. `full` is null where the kernel doesn't tell it.
+    """
+
+    some_avg10: Ratio
+    some_total_microseconds: Count
+    full_avg10: Ratio | None
+    full_total_microseconds: Count | None
+
+
+class Pressures(_Part):
+    """Pressure on each resource; null where the kernel doesn't tell it."""
+
+    cpu: Pressure | None
+    memory: Pressure | None
+    io: Pressure | None
+
+
+class PressureScopes(_Part):
+    """Pressure within the engine's own control group, and on the whole machine."""
+
+    cgroup: Pressures
+    machine: Pressures
+
+
+class Watch(_Part):
+    """A kind of duration that has a limit, in nanoseconds, since the start."""
+
+    limit_nanoseconds: Count
+    count: Count
+    over_limit: Count
+    total_nanoseconds: Count
+    longest_nanoseconds: Count
+
+
+class AlertState(_Part):
+    """How often one of the contract's alerts was raised, and what was said last."""
+
+    total: Count
+    last_at_seconds: int | None
+    last_message: str | None
+
+
 class Counters(_Part):
     """Totals since the process started. Shed events are counted by class, and by source and class."""
 
@@ -156,6 +225,7 @@ class Counters(_Part):
     outputs_committed: Count
     transactions_committed: Count
     transactions_aborted: Count
+    heap_profiles_written: Count = 0
     dead_letters: dict[str, Count] = {}
     shed: dict[str, Count] = {}
     shed_by_source: dict[str, dict[str, Count]] = {}
@@ -192,5 +262,9 @@ class Snapshot(_Part):
     allocator: Allocator
     process: Process
     workers: Workers = Workers()
+    pressure: PressureScopes | None = None
+    stalls: Watch | None = None
+    rollbacks: Watch | None = None
+    alerts: dict[str, AlertState] = {}
     counters: Counters
     latency: Latency
