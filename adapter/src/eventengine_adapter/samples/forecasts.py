@@ -8,6 +8,7 @@ later answers 503 rather than something else.
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from eventengine_contract.metric_names import METRICS
 
@@ -21,7 +22,9 @@ from .questions import HORIZON_LABEL, Question, Value, take_parameters
 from .store import SampleStore
 from .trends import TREND_SECONDS
 
-_OBSERVED = METRICS["consumer_lag"]
+_OBSERVED: Final = METRICS["consumer_lag"]
+_OBSERVED_SECONDS: Final = 3
+"""How long a second is looked at again while its lag is not known: samples arrive late, but not for ever."""
 
 
 def observe(fleet: Fleet, store: SampleStore, second: int) -> None:
@@ -31,7 +34,7 @@ def observe(fleet: Fleet, store: SampleStore, second: int) -> None:
     for engine in engines:
         if not engine.pods:
             continue
-        for past in range(second - 1, second - 1 - _OBSERVED.age_seconds_max, -1):
+        for past in range(second - 1, second - 1 - _OBSERVED_SECONDS, -1):
             if store.trends.knows(engine.uid, past):
                 break
             _observe_second(engine, store, past)

@@ -78,6 +78,13 @@ def resolve_ownership(
     Raises:
         NotFresh: no pod has a fresh sample, or there is no second that all share.
     """
+    if question.exactly:
+        return _resolve(question, engine, store, kafka_only=kafka_only)
+    what = (engine.uid, kafka_only, question.oldest_second, question.newest_second)
+    return store.derived(what, engine, lambda: _resolve(question, engine, store, kafka_only=kafka_only))
+
+
+def _resolve(question: Question, engine: Engine, store: SampleStore, *, kafka_only: bool) -> Ownership:
     metric = question.metric
     brokers = _fresh_broker_sample(question, engine, store)
     if not engine.pods:

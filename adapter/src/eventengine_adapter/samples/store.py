@@ -7,13 +7,17 @@ both on the event loop's thread: no method awaits, so none sees half a change.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import Final
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Iterable
+from typing import Any, Final, TypeVar
 
 from .broker_lag import BrokerSample
 from .pod_samples import PodSample
 from .trends import LagTrends
 
+Derived = TypeVar("Derived")
+
+DERIVED_MAX: Final = 256
 RATE_WINDOW_SECONDS: Final = 10
 SECONDS_KEPT: Final = 28
 """Enough for a window of fifteen seconds that ends ten seconds ago, with a little to spare."""
@@ -71,7 +75,25 @@ class SampleStore:
     def __init__(self) -> None:
         self._histories: dict[str, History] = {}
         self._broker_samples: dict[str, BrokerSample] = {}
+        self._generation = 0
+        self._derived: OrderedDict[Hashable, tuple[int, object, Any]] = OrderedDict()
         self.trends: Final = LagTrends()
+
+    def derived(self, what: Hashable, of: object, derive: Callable[[], Derived]) -> Derived:
+        """What `derive` makes of the samples, made anew only after they changed, or `of` is another object.
+
+        Many questions a second are about the same samples. What raises is not kept.
+        """
+        found = self._derived.get(what)
+        if found is not None and found[0] == self._generation and found[1] is of:
+            kept: Derived = found[2]
+            return kept
+        made = derive()
+        self._derived[what] = (self._generation, of, made)
+        self._derived.move_to_end(what)
+        while len(self._derived) > DERIVED_MAX:
+            self._derived.popitem(last=False)
+        return made
 
     def history(self, pod_uid: str) -> History:
         """What is known of a pod; an empty history where nothing is."""
@@ -79,6 +101,7 @@ class SampleStore:
 
     def record(self, pod_uid: str, samples: Iterable[PodSample]) -> None:
         """Keep what was read from a pod."""
+        self._generation += 1
         history = self._histories.setdefault(pod_uid, History())
         for sample in samples:
             history.add(sample)
@@ -94,14 +117,17 @@ class SampleStore:
 
     def record_broker_sample(self, engine_uid: str, sample: BrokerSample) -> None:
         """Keep what the brokers said of an engine's topic."""
+        self._generation += 1
         self._broker_samples[engine_uid] = sample
 
     def retain_broker_samples(self, engine_uids: Collection[str]) -> None:
         """Forget what brokers said of all engines but these."""
         for uid in [uid for uid in self._broker_samples if uid not in engine_uids]:
+            self._generation += 1
             del self._broker_samples[uid]
 
     def retain(self, pod_uids: Collection[str]) -> None:
         """Forget all pods but these."""
         for uid in [uid for uid in self._histories if uid not in pod_uids]:
+            self._generation += 1
             del self._histories[uid]
