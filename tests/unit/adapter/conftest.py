@@ -91,11 +91,13 @@ class World:
         ready: bool = True,
         incarnation: str = "one",
         started_at: int = 0,
+        positions: Mapping[int, int] | None = None,
         further_sources: Iterable[SourceSample] = (),
     ) -> None:
         name, kind, topic = source
         claims = tuple(
-            PartitionSample(number, assigned_at, lag) for number, lag in (partitions or {}).items()
+            PartitionSample(number, assigned_at, lag, (positions or {}).get(number))
+            for number, lag in (partitions or {}).items()
         )
         sample = PodSample(
             sampled_at_seconds=second,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from eventengine_adapter.apis.statuses import ApiError
+from eventengine_adapter.explaining.replica_calculator import from_average
 from eventengine_adapter.samples.folding import Statistic
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +81,11 @@ def test_a_statistic_is_over_what_the_selector_leaves(ten: World) -> None:
         (POOL, "horizon_seconds=60"),
         (LAG, "horizon_seconds=60"),
         ("shed_events_per_second", "window_seconds=10"),
+        (POOL, "cap_events=10"),
+        (LAG, "cap_events=0"),
+        (POOL, "exclude_stuck_seconds=10"),
+        (LAG, "exclude_stuck_seconds=4"),
+        (LAG, "exclude_stuck_seconds=16"),
         ("consumer_lag_forecast", "aggregation=sum"),
         ("consumer_lag_forecast", "horizon_seconds=0"),
         ("consumer_lag_forecast", "horizon_seconds=601"),
@@ -95,6 +101,45 @@ def test_a_parameter_that_means_nothing_is_refused_by_name(ten: World, metric: s
 def test_a_pod_s_lag_is_a_sum_and_takes_no_parameters(ten: World) -> None:
     with pytest.raises(ApiError, match="takes no parameters"):
         ten.custom(f"pods/*/{LAG}", metric_selector="aggregation=maximum")
+
+
+def test_a_cap_never_asks_for_more_pods_than_partitions_with_lag(world: World) -> None:
+    """One partition with a mountain of lag is worked off by one pod, however many there are."""
+    world.pod("hunt-a")
+    world.sample("hunt-a", partitions={0: 1_000_000, 1: 300, 2: 0, 3: 0})
+
+    capped = world.external(LAG, "cap_events=1000")
+
+    assert [i["value"] for i in capped] == ["1000", "300", "0", "0"]
+    total = world.external(LAG, "cap_events=1000,aggregation=sum")[0]["value"]
+    assert from_average(int(total) * 1000, 1000 * 1000, 1).replicas == 2
+    engine = world.custom(f"eventengines.eventengine.dev/hunt/{LAG}", metric_selector="cap_events=1000")
+    assert engine[0]["value"] == "1300"
+
+
+def test_a_partition_that_does_not_move_is_left_out_where_that_is_asked_for(world: World) -> None:
+    world.pod("hunt-a")
+    for age in range(11):
+        world.sample(
+            "hunt-a",
+            second=world.second - age,
+            partitions={0: 50, 1: 60, 2: 0},
+            positions={0: 7, 1: 1000 - age, 2: 9},
+            total=3,
+        )
+
+    moving = world.external(LAG, "exclude_stuck_seconds=10")
+
+    assert [(i["metricLabels"]["partition"], i["value"]) for i in moving] == [("1", "60"), ("2", "0")]
+    assert len(world.external(LAG)) == 3, "nothing is left out unasked"
+
+
+def test_a_partition_that_just_came_is_not_stuck(world: World) -> None:
+    world.pod("hunt-a")
+    world.sample("hunt-a", partitions={0: 50}, positions={0: 7}, total=1)
+    world.sample("hunt-a", second=world.second - 5, partitions={}, total=1)
+
+    assert [i["value"] for i in world.external(LAG, "exclude_stuck_seconds=5")] == ["50"]
 
 
 def test_a_window_holds_the_peak_between_two_questions(world: World) -> None:

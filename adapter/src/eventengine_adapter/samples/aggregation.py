@@ -38,7 +38,7 @@ def external_values(question: Question, engines: Sequence[Engine], store: Sample
         return [
             value
             for engine in concerned
-            for value in lag.windowed_partition_values(narrowed, parameters, engine, store)
+            for value in lag.shaped_partition_values(narrowed, parameters, engine, store)
         ]
     if question.metric.aggregation is Aggregation.PER_SOURCE:
         return [
@@ -75,7 +75,7 @@ def pod_values(
         return []
     if question.metric.aggregation is Aggregation.PER_PARTITION:
         parameters, question = take_parameters(question)
-        if parameters.statistic is not None or parameters.window_seconds > 1:
+        if parameters.any_of_lag:
             raise SelectorError(f"metric {question.metric.name} of a pod is a sum and takes no parameters")
         return lag.pod_lags(question, engine, pods, store, whole=whole)
     return gauges.pod_gauges(question, pods, store, whole=whole)
@@ -93,7 +93,7 @@ def _lag_statistic(
     parts = _on_one_second(
         question,
         engines,
-        lambda asked, engine: lag.windowed_partition_values(asked, over_time, engine, store),
+        lambda asked, engine: lag.shaped_partition_values(asked, over_time, engine, store),
     )
     value = _folded(question, statistic, parts)
     if value is not None and parameters.statistic is not None:

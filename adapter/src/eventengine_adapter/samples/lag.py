@@ -9,7 +9,7 @@ ready counts too: a partition that is being restored is owned and has a lag.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from .fleets import Engine, EnginePod
@@ -45,9 +45,48 @@ def partition_values(question: Question, engine: Engine, store: SampleStore) -> 
     return values
 
 
-def windowed_partition_values(
+def shaped_partition_values(
     question: Question, parameters: Parameters, engine: Engine, store: SampleStore
 ) -> list[Value]:
+    """One value per partition, as the parameters ask for it: over a window, without the stuck, capped."""
+    values = _windowed(question, parameters, engine, store)
+    if parameters.exclude_stuck_seconds:
+        values = _without_stuck(values, parameters.exclude_stuck_seconds, engine, store)
+    if parameters.cap_events:
+        # With a target of as many events per pod this never asks for more pods than partitions with lag.
+        cap_millis = parameters.cap_events * 1000
+        values = [replace(value, millis=min(value.millis, cap_millis)) for value in values]
+    return values
+
+
+def _without_stuck(values: list[Value], seconds: int, engine: Engine, store: SampleStore) -> list[Value]:
+    """The values but for partitions that have a lag and did not move for `seconds`: more pods don't help them."""
+    uids = {pod.name: pod.uid for pod in engine.pods}
+    positions: dict[tuple[str, int], dict[tuple[str, str, str], int | None]] = {}
+
+    def position(value: Value, second: int) -> int | None:
+        uid = uids.get(value.labels.get("pod", ""), "")
+        if (uid, second) not in positions:
+            sample = store.history(uid).at(second)
+            positions[uid, second] = {
+                (source.name, source.topic or "", str(claim.partition)): claim.position
+                for source in (sample.sources if sample is not None else ())
+                for claim in source.partitions
+            }
+        return positions[uid, second].get(_partition_of(value))
+
+    def is_stuck(value: Value) -> bool:
+        now = position(value, value.sampled_at_seconds)
+        return (
+            value.millis > 0
+            and now is not None
+            and now == position(value, value.sampled_at_seconds - seconds)
+        )
+
+    return [value for value in values if not is_stuck(value)]
+
+
+def _windowed(question: Question, parameters: Parameters, engine: Engine, store: SampleStore) -> list[Value]:
     """One value per partition, each over the window that the parameters ask for.
 
     Every second of it has to be known whole, whoever owned the partitions then.

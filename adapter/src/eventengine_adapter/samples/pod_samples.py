@@ -25,6 +25,8 @@ class PartitionSample:
     partition: int
     assigned_at_seconds: int
     lag_events: int | None
+    position: int | None = None
+    """Offset up to which events were applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ def _source_sample(source: Source) -> SourceSample:
                 partition.lag_events
                 if partition.lag_events is not None and millis_from_count(partition.lag_events) is not None
                 else None,
+                partition.position,
             )
             for partition in source.partitions
         ),

@@ -20,12 +20,16 @@ from .store import SampleStore
 AGGREGATION_LABEL: Final = "aggregation"
 WINDOW_LABEL: Final = "window_seconds"
 HORIZON_LABEL: Final = "horizon_seconds"
+CAP_LABEL: Final = "cap_events"
+STUCK_LABEL: Final = "exclude_stuck_seconds"
+CAP_EVENTS_MAX: Final = 10**12
+STUCK_SECONDS_MIN: Final = 5
 WINDOW_SECONDS_MAX: Final = 15
 """The autoscaler asks every fifteen seconds: with such a window it misses no second."""
 
 HORIZON_SECONDS: Final = 60
 HORIZON_SECONDS_MAX: Final = 600
-_DIGITS_MAX: Final = 9
+_DIGITS_MAX: Final = 13
 _RATE: Final = "shed_events_per_second"
 """A rate covers a window of its own."""
 
@@ -34,6 +38,8 @@ _PARAMETERS: Final[dict[str, frozenset[Aggregation]]] = {
     AGGREGATION_LABEL: _VALUES,
     WINDOW_LABEL: _VALUES,
     HORIZON_LABEL: frozenset({Aggregation.PER_SOURCE}),
+    CAP_LABEL: frozenset({Aggregation.PER_PARTITION}),
+    STUCK_LABEL: frozenset({Aggregation.PER_PARTITION}),
 }
 """Labels that say how to answer rather than which items, and for which metrics."""
 
@@ -56,11 +62,27 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """How to answer: a statistic over pods or partitions, seconds that it covers, and how far ahead to look."""
+    """How to answer: a statistic over pods or partitions, seconds that it covers, and how far ahead to look.
+
+    Of a lag also the most that one partition may count for, and after how many
+    seconds without progress a partition is left out; 0 for neither.
+    """
 
     statistic: Statistic | None
     window_seconds: int
     horizon_seconds: int
+    cap_events: int = 0
+    exclude_stuck_seconds: int = 0
+
+    @property
+    def any_of_lag(self) -> bool:
+        """Whether anything is asked for that changes how a lag is answered."""
+        return self.statistic is not None or self.window_seconds > 1 or self.shapes_partitions
+
+    @property
+    def shapes_partitions(self) -> bool:
+        """Whether single partitions are capped or left out."""
+        return bool(self.cap_events or self.exclude_stuck_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +139,8 @@ def take_parameters(question: Question) -> tuple[Parameters, Question]:
         statistic,
         _whole_number(chosen, WINDOW_LABEL, 1, 1, WINDOW_SECONDS_MAX),
         _whole_number(chosen, HORIZON_LABEL, HORIZON_SECONDS, 1, HORIZON_SECONDS_MAX),
+        _whole_number(chosen, CAP_LABEL, 0, 1, CAP_EVENTS_MAX),
+        _whole_number(chosen, STUCK_LABEL, 0, STUCK_SECONDS_MIN, WINDOW_SECONDS_MAX),
     )
     return parameters, replace(question, selector=selector.without(_PARAMETERS))
 
@@ -130,7 +154,9 @@ def _equal_to(selector: Selector, key: str) -> str:
 
 
 def _whole_number(chosen: dict[str, str], key: str, default: int, low: int, high: int) -> int:
-    text = chosen.get(key, str(default))
+    text = chosen.get(key)
+    if text is None:
+        return default
     if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX and low <= int(text) <= high):
         raise SelectorError(f"the label {key} selects a whole number from {low} to {high}")
     return int(text)
