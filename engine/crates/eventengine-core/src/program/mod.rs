@@ -99,6 +99,7 @@ impl<'a> Output<'a> {
     ///
     /// # Panics
     /// If the record outgrows the buffer: programs bound their records below 1,024 bytes.
+    #[inline]
     pub fn text(&mut self, text: &str) {
         let end = self.length + text.len();
         self.bytes[self.length..end].copy_from_slice(text.as_bytes());
@@ -109,6 +110,7 @@ impl<'a> Output<'a> {
     ///
     /// # Panics
     /// As [`Output::text`].
+    #[inline]
     pub fn bytes(&mut self, bytes: &[u8]) {
         let end = self.length + bytes.len();
         self.bytes[self.length..end].copy_from_slice(bytes);
@@ -116,19 +118,69 @@ impl<'a> Output<'a> {
     }
 
     /// Appends a number in decimal digits.
-    pub fn number(&mut self, mut value: u64) {
-        let mut digits = [0_u8; 20];
-        let mut start = digits.len();
-        loop {
-            start -= 1;
-            digits[start] = b'0' + (value % 10) as u8;
-            value /= 10;
-            if value == 0 {
-                break;
-            }
-        }
-        let end = self.length + digits.len() - start;
-        self.bytes[self.length..end].copy_from_slice(&digits[start..]);
+    ///
+    /// # Panics
+    /// As [`Output::text`].
+    #[inline]
+    pub fn number(&mut self, value: u64) {
+        // An output has some twenty numbers: two digits a division, written where they belong.
+        let digits = value.checked_ilog10().unwrap_or(0) as usize + 1;
+        let end = self.length + digits;
+        let place = &mut self.bytes[self.length..end];
         self.length = end;
+        let mut rest = value;
+        let mut left = digits;
+        while left >= 2 {
+            let pair = (rest % 100) as usize * 2;
+            rest /= 100;
+            left -= 2;
+            place[left..left + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
+        }
+        if left == 1 {
+            place[0] = b'0' + rest as u8;
+        }
+    }
+}
+
+/// `00` to `99`, one behind the other.
+static DIGIT_PAIRS: [u8; 200] = {
+    let mut pairs = [0; 200];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number * 2] = b'0' + (number / 10) as u8;
+        pairs[number * 2 + 1] = b'0' + (number % 10) as u8;
+        number += 1;
+    }
+    pairs
+};
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(value: u64) -> String {
+        let mut bytes = [0; 32];
+        let mut output = Output::new(&mut bytes);
+        output.text("x");
+        output.number(value);
+        let length = output.len();
+        String::from_utf8(bytes[1..length].to_vec()).expect("digits are ASCII")
+    }
+
+    #[test]
+    fn numbers_of_every_length_are_written_in_decimal() {
+        let powers = (0..20).map(|power| 10_u64.pow(power));
+        for value in powers.flat_map(|power| [power - 1, power, power + 1]).chain([u64::MAX]) {
+            assert_eq!(written(value), value.to_string());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_number_is_written_as_the_standard_library_does(value: u64, shift in 0_u32..64) {
+            prop_assert_eq!(written(value >> shift), (value >> shift).to_string());
+        }
     }
 }

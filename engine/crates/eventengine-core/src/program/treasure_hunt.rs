@@ -397,26 +397,23 @@ fn write_output(
     progress: &TeamState,
     standings: &DistrictState,
 ) {
-    let fields: [(&str, u64); 2] =
-        [("{\"producer\":", u64::from(event.producer)), (",\"sequence\":", event.sequence)];
-    for (name, value) in fields {
-        output.text(name);
-        output.number(value);
-    }
+    // Each text is a constant where it is written, so that it is stored and not copied.
+    output.text("{\"producer\":");
+    output.number(u64::from(event.producer));
+    output.text(",\"sequence\":");
+    output.number(event.sequence);
     output.text(",\"kind\":\"");
     output.text(event.kind.as_str());
-    output.text("\"");
-    let fields = [
-        (",\"district\":", event.district),
-        (",\"team\":", event.team),
-        (",\"score\":", progress.score),
-        (",\"solved\":", progress.solved),
-        (",\"clues\":", progress.clues),
-    ];
-    for (name, value) in fields {
-        output.text(name);
-        output.number(u64::from(value));
-    }
+    output.text("\",\"district\":");
+    output.number(u64::from(event.district));
+    output.text(",\"team\":");
+    output.number(u64::from(event.team));
+    output.text(",\"score\":");
+    output.number(u64::from(progress.score));
+    output.text(",\"solved\":");
+    output.number(u64::from(progress.solved));
+    output.text(",\"clues\":");
+    output.number(u64::from(progress.clues));
     output.text(",\"rank\":");
     match standings.rank(event.team) {
         Some(rank) => output.number(rank as u64),
@@ -424,7 +421,10 @@ fn write_output(
     }
     output.text(",\"leaders\":[");
     for (index, place) in standings.ranked().iter().take(LEADERS).enumerate() {
-        output.text(if index == 0 { "{\"team\":" } else { ",{\"team\":" });
+        if index > 0 {
+            output.text(",");
+        }
+        output.text("{\"team\":");
         output.number(u64::from(place.team));
         output.text(",\"score\":");
         output.number(u64::from(place.score));
