@@ -96,10 +96,12 @@ class FaultProxy:
         self.kubeconfig = folder / "through-the-proxy.kubeconfig"
         """Leads the operator through the proxy, with the rights it had."""
         self.kubeconfig.write_text(yaml.safe_dump(self._config))
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="fault proxy", daemon=True)
-        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve()), name="fault proxy", daemon=True
+        )
+        self._started = threading.Event()
         self._lists: dict[str, bytes] = {}
         self.answer: Callable[[Request], Answer | None]
         self.events: Callable[[Request, bytes], list[tuple[float, bytes]]]
@@ -110,13 +112,8 @@ class FaultProxy:
         self.answer = lambda _: None
         self.events = faithful
 
-    def last_list(self, request: Request) -> Answer | None:
-        """The last answer to the same list, from before now: what a lagging replica would say."""
-        body = self._lists.get(request.path)
-        return Answer(200, body=body) if body is not None and request.is_list else None
-
     def freeze_lists(self) -> None:
-        """From now on answer lists as they were answered last."""
+        """From now on answer lists as they were answered last: what a lagging replica would say."""
         known = dict(self._lists)
         self.answer = lambda request: (
             Answer(200, body=known[request.path])
@@ -135,14 +132,12 @@ class FaultProxy:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        assert self._loop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(START_SECONDS_MAX)
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-
     async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
         application = web.Application(client_max_size=LINE_BYTES_MAX)
         connector = aiohttp.TCPConnector(ssl=self._context, limit=0)
         async with aiohttp.ClientSession(
@@ -150,7 +145,11 @@ class FaultProxy:
             read_bufsize=LINE_BYTES_MAX,
             timeout=aiohttp.ClientTimeout(total=None),
         ) as session:
-            application.router.add_route("*", "/{path:.*}", lambda request: self._handle(session, request))
+
+            async def handle(request: web.Request) -> web.StreamResponse:
+                return await self._handle(session, request)
+
+            application.router.add_route("*", "/{path:.*}", handle)
             runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=1.0)
             await runner.setup()
             await web.TCPSite(runner, LOOPBACK, self._port).start()
@@ -166,7 +165,7 @@ class FaultProxy:
         headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
         body = await request.read()
         url = self._upstream + request.path_qs
-        async with session.request(request.method, url, headers=headers, data=body) as upstream:
+        async with session.request(request.method, url, headers=headers, data=body or None) as upstream:
             if asked.is_watch and upstream.status == 200:
                 return await self._pass_on(asked, request, upstream)
             answer = await upstream.read()
