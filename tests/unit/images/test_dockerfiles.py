@@ -75,3 +75,22 @@ def test_engine_build_stage_installs_what_the_native_build_asks_for_elsewhere() 
     packages = runpy.run_path(str(ROOT / "tools" / "native.py"))["SYSTEM_PACKAGES"]
     (command,) = [line for line in instructions("engine") if " cmake " in line]
     assert set(packages) <= set(command.split())
+
+
+def shared(part: str) -> list[str]:
+    """What the files have in common: taking the wheels, installing them, the user, the environment."""
+    lines = [line.replace(f"eventengine-{part}", "PACKAGE") for line in instructions(part)]
+    lines = [
+        line.replace(f"{part}.txt", "PART.txt").replace(
+            "eventengine-contract eventengine ", "eventengine-contract PACKAGE "
+        )
+        for line in lines
+    ]
+    start = lines.index("FROM scratch AS wheels-prepared")
+    particular = ("LABEL ", "EXPOSE ", "ENTRYPOINT ", "CMD ", "RUN if ldd ")
+    return [line for line in lines[start:] if not line.startswith(particular)]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_stages_that_are_in_all_three_files_are_the_same_in_all_three(part: str) -> None:
+    assert shared(part) == shared("operator")
