@@ -253,7 +253,6 @@ def is_allowed(access: KubernetesAccess, account: str, attributes: dict[str, str
         {"verb": "list", "resource": "secrets"},
         {"verb": "create", "resource": "secrets"},
         {"verb": "create", "resource": "pods"},
-        {"verb": "delete", "resource": "pods"},
         {"verb": "create", "resource": "pods", "subresource": "exec"},
         {"verb": "get", "resource": "nodes"},
         {"verb": "update", "group": "eventengine.dev", "resource": "eventengines"},
@@ -270,6 +269,15 @@ def test_components_may_do_nothing_beyond_their_work(
 ) -> None:
     account = f"system:serviceaccount:{installed}:eventengine-{component}"
     assert not is_allowed(access, account, {"namespace": installed, **attributes})
+
+
+@pytest.mark.parametrize(("component", "may"), [("operator", True), ("adapter", False)])
+def test_only_the_operator_may_delete_pods_since_it_collects_those_that_nodes_refused(
+    installed: str, access: KubernetesAccess, component: str, may: bool
+) -> None:
+    account = f"system:serviceaccount:{installed}:eventengine-{component}"
+    attributes = {"namespace": installed, "verb": "delete", "resource": "pods"}
+    assert is_allowed(access, account, attributes) is may
 
 
 @pytest.mark.parametrize(
