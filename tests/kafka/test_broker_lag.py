@@ -8,6 +8,8 @@ from confluent_kafka.admin import AdminClient
 from eventengine_adapter.samples.broker_lag import KafkaTopic, lag_of
 from eventengine_adapter.sources.kafka_brokers import BrokerError, KafkaBrokers
 from eventengine_harness.brokers import Broker
+from eventengine_harness.hunt_stages import HuntStage
+from eventengine_harness.records import end_offsets
 
 
 def topic_of(broker: Broker, name: str, *, from_earliest: bool = True) -> KafkaTopic:
@@ -74,6 +76,27 @@ def test_a_drained_topic_reads_zero_whatever_markers_are_left(kafka: Broker, uni
     found = lags(topic)[0]
     assert found is not None
     assert found >= 2
+
+
+def test_what_an_engine_left_is_the_lag_when_it_is_gone(stage: HuntStage) -> None:
+    """The engine's own transactions and commits, read from outside: drained is zero, what comes later is counted."""
+    engine = stage.run_engine()
+    stage.load("--rate", "1000", "--duration", "2s")
+    sample = stage.wait_until_drained(engine)
+    engine.terminate()
+    assert engine.wait() == 0
+    group = sample.sources[0].group
+    assert group is not None
+    topic = KafkaTopic("moves", (stage.broker.bootstrap_servers,), stage.events_topic, group, True)
+
+    drained = lags(topic)
+    assert len(drained) > 1
+    assert set(drained.values()) == {0}
+
+    ends = end_offsets(stage.broker.bootstrap_servers, stage.events_topic)
+    stage.load("--rate", "500", "--duration", "1s")
+    grown = end_offsets(stage.broker.bootstrap_servers, stage.events_topic)
+    assert lags(topic) == {number: grown[number] - ends[number] for number in ends}
 
 
 def test_an_open_transaction_is_no_lag_yet(kafka: Broker, unique: str) -> None:
