@@ -23,7 +23,7 @@ FUZZ = ROOT / "engine" / "fuzz"
 FOUND = ROOT / "build" / "fuzz"
 VERSION = "0.13.2"
 INPUT_BYTES_MAX = 2048
-INPUT_SECONDS_MAX = 10
+INPUT_SECONDS_MAX = 60
 
 
 def targets() -> list[str]:

@@ -158,6 +158,11 @@ class Source(Model):
     type: Literal["kafka", "tcp"] = Field(description="Kind of source.")
     kafka: KafkaSource | None = Field(None, description="For type kafka.")
     tcp: TcpSource | None = Field(None, description="For type tcp.")
+    payload: Literal["schema", "tree", "auto"] = Field(
+        "schema",
+        description="How payloads are read: by the program's schema; as trees, which takes `7.0` for 7, numbers written"
+        " as text and null for nothing; or as trees only where the schema doesn't do.",
+    )
 
     @model_validator(mode="after")
     def _section_matches_type(self) -> Source:

@@ -218,7 +218,10 @@ class AlertState(_Part):
 
 
 class Counters(_Part):
-    """Totals since the process started. Shed events are counted by class, and by source and class."""
+    """Totals since the process started. Shed events are counted by class, and by source and class.
+
+    `parser_fallbacks` counts, by source, the events that only a tree could be made of (`payload: auto`).
+    """
 
     events_in: Count
     events_applied: Count
@@ -227,6 +230,7 @@ class Counters(_Part):
     transactions_aborted: Count
     heap_profiles_written: Count = 0
     dead_letters: dict[str, Count] = {}
+    parser_fallbacks: dict[str, Count] = {}
     shed: dict[str, Count] = {}
     shed_by_source: dict[str, dict[str, Count]] = {}
     errors: dict[str, Count] = {}

@@ -4,10 +4,11 @@
 //! and stores without a locked instruction; readers see each figure whole, and figures
 //! of different moments side by side.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use crate::histogram::Histogram;
-use crate::parse::Reason;
+use crate::parse::{Fallbacks, Reason};
 use crate::watch::DurationWatch;
 
 /// A counter with one writer.
@@ -48,6 +49,8 @@ pub struct CoreStats {
     pub applied: Counter,
     /// Events refused, by reason.
     pub refused: [Counter; Reason::ALL.len()],
+    /// Payloads that only a tree could make an event of, by source. Written by whoever parses.
+    pub parser_fallbacks: Arc<Fallbacks>,
     /// Descriptors of partitions that were given up, or of offsets that were applied before.
     pub stale: Counter,
     /// Slots put back from the changelog.
@@ -90,6 +93,7 @@ impl CoreStats {
         CoreStats {
             applied: Counter::default(),
             refused: Default::default(),
+            parser_fallbacks: Arc::default(),
             stale: Counter::default(),
             restored: Counter::default(),
             restore_failures: Counter::default(),

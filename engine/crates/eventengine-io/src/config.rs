@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::Error;
 
 /// Sources of one engine.
-pub const SOURCES_MAX: usize = 8;
+pub use eventengine_core::parse::SOURCES_MAX;
 
 /// Everything that the engine is told.
 #[derive(Debug, Clone, Deserialize)]
@@ -85,6 +85,22 @@ pub struct Source {
     pub kafka: Option<KafkaSource>,
     /// For type tcp.
     pub tcp: Option<TcpSource>,
+    /// How its payloads are read.
+    #[serde(default)]
+    pub payload: PayloadForm,
+}
+
+/// How a source's payloads are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PayloadForm {
+    /// By the program's schema.
+    #[default]
+    Schema,
+    /// By way of a tree.
+    Tree,
+    /// By the schema where it does.
+    Auto,
 }
 
 /// A topic and the group that consumes it.

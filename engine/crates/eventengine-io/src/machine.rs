@@ -4,16 +4,17 @@
 //! combination is code of its own, and nothing is chosen on an event's way.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 use eventengine_core::arena::{self, Arena};
 use eventengine_core::core::{PARTITIONS, Parts};
-use eventengine_core::parse::Limits;
+use eventengine_core::parse::{Fallbacks, Form, Forms, Limits};
 use eventengine_core::program::graph;
 use eventengine_core::program::treasure_hunt::{self, HuntSchema, TreasureHunt};
 
 use crate::Error;
 use crate::affinity::Placement;
-use crate::config::Config;
+use crate::config::{Config, PayloadForm};
 use crate::executors::{Machine, assemble};
 
 /// Makes the machine; everything that it needs is allocated here.
@@ -26,11 +27,14 @@ pub(crate) fn make(config: &Config, placement: &Placement, parts: Parts) -> Resu
             let schema = graph::GraphSchema::new(settings);
             Ok(assemble(placement, schema, graph::GraphProgram::new(settings), arena, parts))
         }
-        _ => Ok(assemble(placement, hunt_schema(config), TreasureHunt, make_arena(config, 0)?, parts)),
+        _ => {
+            let schema = hunt_schema(config, Arc::clone(&parts.stats.parser_fallbacks));
+            Ok(assemble(placement, schema, TreasureHunt, make_arena(config, 0)?, parts))
+        }
     }
 }
 
-fn hunt_schema(config: &Config) -> HuntSchema {
+fn hunt_schema(config: &Config, fallbacks: Arc<Fallbacks>) -> HuntSchema {
     let settings = treasure_hunt::Settings {
         districts: config.program.districts,
         puzzles_per_district: config.program.puzzles_per_district,
@@ -43,7 +47,12 @@ fn hunt_schema(config: &Config) -> HuntSchema {
         array_length: payload.max_array_length,
         string_bytes: payload.max_string_bytes,
     };
-    HuntSchema::new(settings, limits)
+    let forms = config.sources.iter().map(|source| match source.payload {
+        PayloadForm::Schema => Form::Schema,
+        PayloadForm::Tree => Form::Tree,
+        PayloadForm::Auto => Form::Auto,
+    });
+    HuntSchema::new(settings, limits).with_forms(Forms::new(forms, fallbacks))
 }
 
 /// An arena that can roll back what the last event changed, if that is at most so many slots.

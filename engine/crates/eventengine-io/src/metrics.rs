@@ -142,6 +142,10 @@ fn render_counters(text: &mut Text, sample: &Sample) {
     for (reason, count) in &counters.dead_letters {
         text.value("dead_letters_total", &[("reason", reason)], count);
     }
+    text.family("parser_fallbacks_total", "counter", "Events that no schema fitted, read by way of a tree.");
+    for (source, count) in &counters.parser_fallbacks {
+        text.value("parser_fallbacks_total", &[("source", source)], count);
+    }
     text.family("shed_events_total", "counter", "Direct events refused under pressure.");
     for (source, classes) in &counters.shed_by_source {
         for (class, count) in classes {

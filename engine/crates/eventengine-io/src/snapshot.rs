@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::affinity::{self, Placement};
 use crate::alerts::AlertPart;
+use crate::config::PayloadForm;
 use crate::growth::GrowthPart;
 use crate::kafka::lag::FRESH;
 use crate::shared::{PartitionPhase, Readiness, Shared, lock};
@@ -147,6 +148,8 @@ pub struct CountersPart {
     pub transactions_aborted: u64,
     pub heap_profiles_written: u64,
     pub dead_letters: BTreeMap<&'static str, u64>,
+    /// By source.
+    pub parser_fallbacks: BTreeMap<String, u64>,
     /// By class.
     pub shed: BTreeMap<String, u64>,
     /// By source and class.
@@ -471,6 +474,7 @@ impl Sampler {
             }
         }
         let shed_by_source = self.shed_by_source();
+        let fallbacks = shared.config.sources.iter().enumerate();
         CountersPart {
             events_in: shared.counters.events_in.load(Ordering::Relaxed),
             events_applied: stats.applied.get(),
@@ -479,6 +483,10 @@ impl Sampler {
             transactions_aborted: shared.counters.transactions_aborted.load(Ordering::Relaxed),
             heap_profiles_written: shared.counters.heap_profiles_written.load(Ordering::Relaxed),
             dead_letters,
+            parser_fallbacks: fallbacks
+                .filter(|(_, source)| source.payload == PayloadForm::Auto)
+                .map(|(index, source)| (source.name.clone(), stats.parser_fallbacks.of(index)))
+                .collect(),
             shed: sum_by_class(&shed_by_source),
             shed_by_source,
             errors,

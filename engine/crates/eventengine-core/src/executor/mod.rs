@@ -63,6 +63,6 @@ impl<S: Schema> Executor for Pinned<S> {
         pool: &'payload Pool,
         chunk: &'payload mut Chunk,
     ) -> Result<S::Event<'payload>, Refusal> {
-        self.0.read(pool.payload(chunk, descriptor.length as usize))
+        self.0.read(pool.payload(chunk, descriptor.length as usize).from_source(descriptor.source))
     }
 }

@@ -48,7 +48,7 @@ const PARSED: u32 = 3;
 /// What is known of the event in each chunk.
 struct States {
     states: Box<[AtomicU32]>,
-    lengths: Box<[AtomicU32]>,
+    origins: Box<[AtomicU32]>,
 }
 
 type Parsed<S> = Result<<S as Schema>::Event<'static>, Refusal>;
@@ -104,7 +104,7 @@ pub fn work_stealing<S: Schema>(
     let chunks = 0..pool.chunks();
     let states = Arc::new(States {
         states: chunks.clone().map(|_| AtomicU32::new(0)).collect(),
-        lengths: chunks.clone().map(|_| AtomicU32::new(0)).collect(),
+        origins: chunks.clone().map(|_| AtomicU32::new(0)).collect(),
     });
     let events = chunks.map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
     let table = Arc::new(Table { pool: Arc::clone(pool), states: Arc::clone(&states), events });
@@ -126,6 +126,15 @@ pub fn work_stealing<S: Schema>(
     });
     let crew = crew.collect();
     (WorkStealing { schema, table }, crew, feeds)
+}
+
+/// Length and source of a chunk's payload in one word: no chunk is as long as 16 MiB.
+const SOURCE_SHIFT: u32 = 24;
+const LENGTH_MASK: u32 = (1 << SOURCE_SHIFT) - 1;
+
+fn origin(length: u32, source: u8) -> u32 {
+    debug_assert!(length <= LENGTH_MASK);
+    length | u32::from(source) << SOURCE_SHIFT
 }
 
 fn pack(chunk: RawChunk) -> u64 {
@@ -158,7 +167,8 @@ impl Feed {
             return;
         }
         let state = &self.states.states[chunk.index as usize];
-        self.states.lengths[chunk.index as usize].store(descriptor.length, Ordering::Relaxed);
+        let origin = origin(descriptor.length, descriptor.source);
+        self.states.origins[chunk.index as usize].store(origin, Ordering::Relaxed);
         state.store(chunk.generation | RAW, Ordering::Release);
         for _ in 0..self.queues.len() {
             self.next = (self.next + 1) % self.queues.len();
@@ -204,10 +214,11 @@ impl<S: Schema> Worker<S> {
     pub(super) fn finish(&mut self, job: Job) {
         let Job(chunk) = job;
         let index = chunk.index as usize;
-        let length = self.table.states.lengths[index].load(Ordering::Relaxed);
+        let origin = self.table.states.origins[index].load(Ordering::Relaxed);
+        let (length, source) = (origin & LENGTH_MASK, (origin >> SOURCE_SHIFT) as u8);
         // SAFETY: the core touches a chunk only when its event is in nobody else's hands, and it is in ours.
         let payload = unsafe { self.table.pool.payload_in_transit(chunk.index, length as usize) };
-        let event = self.schema.read(payload);
+        let event = self.schema.read(payload.from_source(source));
         // SAFETY: the event is in our hands, so nobody else touches its place. Lifetimes don't change the
         // layout; the core shortens this one to that of the payload, which lies in the slab for as long.
         self.table.events[index].with_mut(|place| unsafe {
@@ -239,7 +250,8 @@ impl<S: Schema> Executor for WorkStealing<S> {
         chunk: &'payload mut Chunk,
     ) -> Result<EventOf<'payload, Self>, Refusal> {
         if self.table.states.of(descriptor.chunk) != PARSED {
-            return self.schema.read(pool.payload(chunk, descriptor.length as usize));
+            let payload = pool.payload(chunk, descriptor.length as usize);
+            return self.schema.read(payload.from_source(descriptor.source));
         }
         // SAFETY: the state says that a worker has written it, and nobody writes there until the chunk is
         // used again. What it borrows are the chunk's bytes, which nobody touches while the chunk is borrowed.

@@ -11,6 +11,8 @@
 
 mod careful;
 mod fast;
+mod forms;
+mod lenient;
 mod names;
 mod number;
 mod payload;
@@ -21,18 +23,21 @@ mod scan;
 mod scanner;
 mod schema;
 mod string;
+mod tree;
 mod utf8;
 
 #[cfg(test)]
 mod tests;
 
 pub use fast::Instructions;
+pub use forms::{Fallbacks, Form, Forms, SOURCES_MAX};
 pub use payload::{PADDING, Payload};
 pub use record::View;
 pub use refusal::{Reason, Refusal};
-pub use scanner::{DEPTH_MAX, Limits};
+pub use scanner::{DEPTH_MAX, Limits, RawNumber};
 pub use schema::{FIELDS_MAX, Field, NAME_BYTES_MAX, Presence, Schema, SchemaError, Type};
 pub use string::RawString;
+pub use tree::{NodeKind, TREE_NODES_MAX, Tree, TreeParser, Value};
 
 use std::sync::Arc;
 
@@ -47,6 +52,7 @@ pub struct Parser {
     record: Record,
     followers: Box<[u8]>,
     instructions: Instructions,
+    trees: Option<TreeParser>,
 }
 
 impl Parser {
@@ -78,7 +84,14 @@ impl Parser {
                 followers[entry] = entry as u8 + 1;
             }
         }
-        Ok(Parser { record: Record::new(&plan), plan: Arc::new(plan), limits, followers, instructions })
+        Ok(Parser {
+            record: Record::new(&plan),
+            plan: Arc::new(plan),
+            limits,
+            followers,
+            instructions,
+            trees: None,
+        })
     }
 
     /// The instructions that it uses.
@@ -92,11 +105,42 @@ impl Parser {
     /// The first fault, with its byte position.
     #[inline]
     pub fn parse<'a>(&'a mut self, payload: Payload<'a>) -> Result<View<'a>, Refusal> {
-        let Parser { plan, limits, record, followers, instructions } = self;
+        let Parser { plan, limits, record, followers, instructions, .. } = self;
         if !fast::walk(*instructions, plan, *limits, payload, record, followers) {
             careful::walk(plan, *limits, payload.bytes(), record)?;
         }
         Ok(View::root(plan, record, payload.bytes()))
+    }
+
+    /// The same parser with room for trees, which all forms but [`Form::Schema`] need.
+    pub fn with_trees(mut self) -> Parser {
+        self.trees = Some(TreeParser::new(self.limits, TREE_NODES_MAX));
+        self
+    }
+
+    /// Reads a payload in a form. Also says whether it fell back to a tree because the schema did not do.
+    ///
+    /// # Errors
+    /// The first fault, with its byte position: the schema's, or the tree's where a tree was tried.
+    #[inline]
+    pub fn parse_as<'a>(&'a mut self, payload: Payload<'a>, form: Form) -> Result<(View<'a>, bool), Refusal> {
+        if form == Form::Schema {
+            return self.parse(payload).map(|view| (view, false));
+        }
+        let misfit = match form {
+            Form::Auto => match self.parse(payload) {
+                Ok(_) => None,
+                Err(refusal) if refusal.reason.is_misfit() => Some(true),
+                Err(refusal) => return Err(refusal),
+            },
+            Form::Schema | Form::Tree => Some(false),
+        };
+        if misfit.is_some() {
+            let Parser { plan, limits, record, trees, .. } = self;
+            let trees = trees.get_or_insert_with(|| TreeParser::new(*limits, TREE_NODES_MAX));
+            lenient::fill(plan, *limits, trees.parse(payload.bytes())?.root(), record)?;
+        }
+        Ok((View::root(&self.plan, &self.record, payload.bytes()), misfit == Some(true)))
     }
 
     /// Reads a payload as [`Parser::parse`] does, without the fast walk: the reference for tests.

@@ -18,10 +18,11 @@ const ZEROES: u64 = 0x3030_3030_3030_3030;
 /// How many of eight bytes, from the first on, are digits.
 #[inline(always)]
 fn leading_digits(word: u64) -> u32 {
-    let values = word ^ ZEROES;
-    // Above nine, or beyond ASCII. A carry spoils only bytes behind one that is no digit.
-    let others = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
-    others.trailing_zeros() / 8
+    // What is above a nine sets its highest bit by the sum or has it set by the difference, and what is below a zero by
+    // the difference. A carry or borrow spoils only bytes behind one that is no digit.
+    let above = word.wrapping_add(0x4646_4646_4646_4646);
+    let below = word.wrapping_sub(ZEROES);
+    ((above | below) & 0x8080_8080_8080_8080).trailing_zeros() / 8
 }
 
 /// The value of the first `count` digits, of one to eight.
@@ -176,6 +177,18 @@ mod tests {
         // SAFETY: the padding is there.
         unsafe {
             double(bytes.as_ptr()).map(|(value, end)| (value, end.offset_from_unsigned(bytes.as_ptr())))
+        }
+    }
+
+    #[test]
+    fn every_byte_behind_digits_ends_them_unless_it_is_one() {
+        for byte in 0..=u8::MAX {
+            for place in 0..8 {
+                let mut word = *b"12345678";
+                word[place] = byte;
+                let expected = if byte.is_ascii_digit() { 8 } else { place as u32 };
+                assert_eq!(leading_digits(u64::from_le_bytes(word)), expected, "{byte:#x} at {place}");
+            }
         }
     }
 

@@ -11,6 +11,7 @@ pub const PADDING: usize = 64;
 #[derive(Debug, Clone, Copy)]
 pub struct Payload<'a> {
     padded: &'a [u8],
+    source: u8,
 }
 
 impl<'a> Payload<'a> {
@@ -19,13 +20,25 @@ impl<'a> Payload<'a> {
     pub fn seal(buffer: &'a mut [u8], length: usize) -> Option<Payload<'a>> {
         let padded = buffer.get_mut(..length.checked_add(PADDING)?)?;
         padded[length..].fill(0);
-        Some(Payload { padded })
+        Some(Payload { padded, source: 0 })
     }
 
     /// Copies a payload into a scratch buffer and seals it there. `None` if it doesn't fit.
     pub fn copy(bytes: &[u8], scratch: &'a mut [u8]) -> Option<Payload<'a>> {
         scratch.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Payload::seal(scratch, bytes.len())
+    }
+
+    /// The payload as one of a source, by its position among the sources; the first one's where nobody says.
+    #[inline]
+    pub fn from_source(self, source: u8) -> Payload<'a> {
+        Payload { source, ..self }
+    }
+
+    /// The source that it came by.
+    #[inline]
+    pub fn source(&self) -> u8 {
+        self.source
     }
 
     /// The payload itself.

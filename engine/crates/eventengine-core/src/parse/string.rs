@@ -11,7 +11,7 @@ pub struct RawString<'a> {
 }
 
 /// Bytes that are copied at once.
-const BLOCK: usize = 16;
+const BLOCK: usize = 32;
 
 /// What the letter behind a backslash stands for; zero for one that stands for more than one byte, or for nothing.
 const SHORT_ESCAPES: [u8; 256] = {
@@ -80,57 +80,71 @@ impl<'a> RawString<'a> {
 }
 
 /// Writes the text of a checked raw string; `None` if it doesn't fit.
-fn unescape_into<'s>(mut raw: &[u8], scratch: &'s mut [u8]) -> Option<&'s [u8]> {
-    let mut length = 0;
-    while !raw.is_empty() {
-        // Whole blocks are copied, whether or not there is a backslash in them; what is behind it is overwritten.
-        let plain = match (raw.first_chunk::<BLOCK>(), scratch[length..].first_chunk_mut::<BLOCK>()) {
-            (Some(block), Some(place)) => {
-                *place = *block;
-                first_backslash(block)
-            }
-            _ => {
-                let plain =
-                    raw.iter().take(BLOCK).position(|byte| *byte == b'\\').unwrap_or(raw.len().min(BLOCK));
-                scratch.get_mut(length..length + plain)?.copy_from_slice(&raw[..plain]);
-                plain
-            }
-        };
-        length += plain;
-        raw = &raw[plain..];
-        if let [b'\\', letter, rest @ ..] = raw {
-            let short = SHORT_ESCAPES[usize::from(*letter)];
-            if short != 0 {
-                *scratch.get_mut(length)? = short;
-                length += 1;
-                raw = rest;
-                continue;
-            }
-            let mut character = [0; 4];
-            let (text, taken) = unescape_one(raw, &mut character);
-            scratch.get_mut(length..length + text.len())?.copy_from_slice(text);
-            length += text.len();
-            raw = &raw[taken..];
+fn unescape_into<'s>(raw: &[u8], scratch: &'s mut [u8]) -> Option<&'s [u8]> {
+    let (mut read, mut written) = (0, 0);
+    // Whole blocks are copied, whether or not there is a backslash in them; what is behind it is overwritten.
+    while read + BLOCK + 1 < raw.len() && written + BLOCK < scratch.len() {
+        // SAFETY: a block can be loaded there and stored here.
+        let plain = unsafe { copy_block(raw.as_ptr().add(read), scratch.as_mut_ptr().add(written)) };
+        read += plain;
+        written += plain;
+        if plain == BLOCK {
+            continue;
         }
+        let short = SHORT_ESCAPES[usize::from(raw[read + 1])];
+        if short != 0 {
+            scratch[written] = short;
+            read += 2;
+            written += 1;
+            continue;
+        }
+        let mut character = [0; 4];
+        let (text, taken) = unescape_one(&raw[read..], &mut character);
+        scratch.get_mut(written..written + text.len())?.copy_from_slice(text);
+        read += taken;
+        written += text.len();
     }
-    Some(&scratch[..length])
+    while let Some(byte) = raw.get(read) {
+        let mut character = [*byte; 4];
+        let (text, taken) = match byte {
+            b'\\' => unescape_one(&raw[read..], &mut character),
+            _ => (&character[..1], 1),
+        };
+        scratch.get_mut(written..written + text.len())?.copy_from_slice(text);
+        read += taken;
+        written += text.len();
+    }
+    Some(&scratch[..written])
 }
 
-/// Bytes before the first backslash of a block.
+/// Copies a block and gives the number of bytes before its first backslash.
+///
+/// # Safety
+/// [`BLOCK`] bytes can be loaded from one and stored to the other; the two don't overlap.
 #[inline(always)]
-fn first_backslash(block: &[u8; BLOCK]) -> usize {
+unsafe fn copy_block(from: *const u8, to: *mut u8) -> usize {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
-        // SAFETY: sixteen bytes can be loaded, and every such machine has these instructions.
-        let found = unsafe {
-            let bytes = _mm_loadu_si128(block.as_ptr().cast());
-            _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8)))
+        use std::arch::x86_64::{
+            _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8, _mm_storeu_si128,
         };
-        (found.trailing_zeros() as usize).min(BLOCK)
+        // SAFETY: the caller's promise; every such machine has these instructions.
+        unsafe {
+            let backslash = _mm_set1_epi8(b'\\' as i8);
+            let halves = [_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(16).cast())];
+            _mm_storeu_si128(to.cast(), halves[0]);
+            _mm_storeu_si128(to.add(16).cast(), halves[1]);
+            let [low, high] = halves.map(|half| _mm_movemask_epi8(_mm_cmpeq_epi8(half, backslash)) as u32);
+            (low | high << 16).trailing_zeros() as usize
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    block.iter().position(|byte| *byte == b'\\').unwrap_or(BLOCK)
+    // SAFETY: the caller's promise.
+    unsafe {
+        let block = from.cast::<[u8; BLOCK]>().read();
+        to.cast::<[u8; BLOCK]>().write(block);
+        block.iter().position(|byte| *byte == b'\\').unwrap_or(BLOCK)
+    }
 }
 
 /// The character of the checked escape that `raw` begins with, and the escape's length.

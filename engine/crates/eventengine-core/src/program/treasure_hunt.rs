@@ -14,7 +14,7 @@
 
 use super::{Origin, Output, Program, Routing, Schema};
 use crate::arena::{Arena, Key, PAYLOAD_BYTES, SlotId};
-use crate::parse::{self, Field, Limits, Parser, Payload, Presence, Reason, Refusal, Type, View};
+use crate::parse::{self, Field, Forms, Limits, Parser, Payload, Presence, Reason, Refusal, Type, View};
 
 /// Kind of a slot that holds a team's progress in one district.
 pub const KIND_TEAM: u32 = 1;
@@ -307,6 +307,7 @@ impl DistrictState {
 #[derive(Debug, Clone)]
 pub struct HuntSchema {
     parser: Parser,
+    forms: Forms,
 }
 
 impl HuntSchema {
@@ -318,7 +319,16 @@ impl HuntSchema {
         assert!((1..=PUZZLES_MAX).contains(&settings.puzzles_per_district));
         assert!((1..=CLUES_MAX).contains(&settings.clues_per_puzzle) && settings.districts > 0);
         let parser = Parser::new(&fields(&settings), limits).expect("the hunt's schema is well formed");
-        HuntSchema { parser }
+        HuntSchema { parser, forms: Forms::default() }
+    }
+
+    /// The same schema with a form for each source's payloads.
+    pub fn with_forms(mut self, forms: Forms) -> HuntSchema {
+        if forms.need_trees() {
+            self.parser = self.parser.with_trees();
+        }
+        self.forms = forms;
+        self
     }
 }
 
@@ -326,8 +336,12 @@ impl Schema for HuntSchema {
     type Event<'payload> = Move;
 
     fn read(&mut self, payload: Payload<'_>) -> Result<Move, Refusal> {
-        let event = self.parser.parse(payload)?;
-        Move::check(&event).ok_or(Refusal::new(Reason::MissingField, payload.len()))
+        let (event, fell_back) = self.parser.parse_as(payload, self.forms.of(payload.source()))?;
+        let read = Move::check(&event).ok_or(Refusal::new(Reason::MissingField, payload.len()))?;
+        if fell_back {
+            self.forms.count_fallback(payload.source());
+        }
+        Ok(read)
     }
 }
 
@@ -604,6 +618,27 @@ mod tests {
             (outputs, state)
         };
         assert_eq!(play(256, 1), play(1024, 2));
+    }
+
+    #[test]
+    fn a_source_read_automatically_falls_back_to_trees_and_counts_them() {
+        let stats = crate::stats::CoreStats::new(1);
+        let forms = [parse::Form::Schema, parse::Form::Auto];
+        let forms = Forms::new(forms, std::sync::Arc::clone(&stats.parser_fallbacks));
+        let mut schema = HuntSchema::new(SETTINGS, LIMITS).with_forms(forms);
+        let mut read = |source: u8, team: &str| {
+            let payload = format!(
+                r#"{{"kind":"team_solved","producer":1,"sequence":2,"team":{team},"district":3,"puzzle":4}}"#
+            );
+            let mut scratch = [0; 256];
+            let payload = Payload::copy(payload.as_bytes(), &mut scratch).unwrap();
+            schema.read(payload.from_source(source)).map_err(|refusal| refusal.reason)
+        };
+        let by_schema = read(1, "7").unwrap();
+        assert_eq!(read(0, "\"7\""), Err(Reason::WrongType));
+        assert_eq!(read(1, "\"7\""), Ok(by_schema));
+        assert_eq!(read(1, "\"seven\""), Err(Reason::WrongType));
+        assert_eq!((stats.parser_fallbacks.of(0), stats.parser_fallbacks.of(1)), (0, 1));
     }
 
     #[test]
