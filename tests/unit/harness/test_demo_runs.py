@@ -21,7 +21,7 @@ def test_a_kafka_out_of_reach_is_said_with_what_stays_there() -> None:
     # Nothing listens on port 1.
     assert remove_from_kafka("127.0.0.1:1", Run("abc123"), said.append, request_seconds=0.2) is False
     (line,) = said
-    assert "begin with demo-abc123- stay there" in line
+    assert "begin with demo-abc123- may stay there" in line
     assert "KAFKA_BOOTSTRAP_OUTSIDE" in line
 
 

@@ -7,7 +7,7 @@ same Kafka never counts the first one's outputs, and so that what a run made can
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,8 +15,12 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from eventengine_harness.exceptions import DeadlineError
+from eventengine_harness.waiting import wait_for
+
 REQUEST_SECONDS_MAX: Final = 10.0
 REMOVAL_SECONDS_MAX: Final = 30.0
+SESSION_SECONDS_MAX: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,30 +66,50 @@ def remove_from_kafka(
     try:
         topics, groups = topics_and_groups(bootstrap_servers, run.prefix, request_seconds)
         admin = _admin(bootstrap_servers)
-        deleted = {
-            **(admin.delete_topics(topics, operation_timeout=REMOVAL_SECONDS_MAX) if topics else {}),
-            **(admin.delete_consumer_groups(groups, request_timeout=REMOVAL_SECONDS_MAX) if groups else {}),
-        }
-        for result in deleted.values():
-            _finish(result)
-    except KafkaException as error:
+        # A member that was killed counts as one until its session ends; the group can't go before.
+        left = set(groups)
+
+        def are_gone() -> bool:
+            if left:
+                left.difference_update(_deleted_groups(admin, left))
+            return not left
+
+        wait_for(
+            are_gone,
+            f"the end of the consumer groups that begin with {run.prefix}",
+            SESSION_SECONDS_MAX,
+            poll_seconds_max=1.0,
+        )
+        if topics:
+            for deletion in admin.delete_topics(topics, operation_timeout=REMOVAL_SECONDS_MAX).values():
+                _is_deleted(deletion)
+    except (KafkaException, DeadlineError) as error:
         say(
-            f"Kafka at {bootstrap_servers} can't be reached from this machine ({error.args[0]}): the topics and "
-            f"consumer groups that begin with {run.prefix} stay there; delete them, or set "
-            f"KAFKA_BOOTSTRAP_OUTSIDE to the address that this machine reaches Kafka at"
+            f"not everything was removed from Kafka at {bootstrap_servers} ({error}): topics and consumer groups "
+            f"that begin with {run.prefix} may stay there. Delete them; or, where this machine reaches Kafka by "
+            f"another address than pods do, set KAFKA_BOOTSTRAP_OUTSIDE to it the next time"
         )
         return False
     return True
 
 
-def _finish(deletion: Future[Any]) -> None:
-    """Wait for a deletion; what is gone already needs none."""
+def _deleted_groups(admin: AdminClient, groups: Iterable[str]) -> set[str]:
+    """Delete groups; returns those that are gone now."""
+    deletions = admin.delete_consumer_groups(sorted(groups), request_timeout=REMOVAL_SECONDS_MAX)
+    return {group for group, deletion in deletions.items() if _is_deleted(deletion)}
+
+
+def _is_deleted(deletion: Future[Any]) -> bool:
+    """Wait for a deletion; False if the group still has members. What is gone already counts as deleted."""
     try:
         deletion.result(REMOVAL_SECONDS_MAX)
     except KafkaException as error:
-        gone = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND}
-        if error.args[0].code() not in gone:
+        code = error.args[0].code()
+        if code == KafkaError.NON_EMPTY_GROUP:
+            return False
+        if code not in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND}:
             raise
+    return True
 
 
 def _admin(bootstrap_servers: str) -> AdminClient:
