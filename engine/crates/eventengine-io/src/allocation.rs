@@ -21,8 +21,8 @@ const NAMES_MAX: usize = 32;
 /// Where threads count that have no name of ours, such as Python's.
 const OTHER: &str = "other";
 
-/// jemalloc's settings. Profiling is prepared, because that can't be done later, and off: what that costs an
-/// allocation is a branch. Read before anything of ours runs, hence the symbol.
+/// jemalloc's settings. Profiling is prepared, because that can't be done later, and off: what that costs is a few
+/// instructions for each allocation. Read before anything of ours runs, hence the symbol.
 // SAFETY: jemalloc looks for this very symbol and takes it for a pointer to a string that ends in a zero byte.
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static MALLOC_CONF: Settings = Settings(c"prof:true,prof_active:false,lg_prof_sample:19".as_ptr());

@@ -8,5 +8,6 @@ pub mod client;
 pub mod lag;
 pub mod publisher;
 pub mod restore;
+mod rollback;
 pub mod source;
 pub mod topics;

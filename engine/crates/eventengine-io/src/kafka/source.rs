@@ -31,6 +31,7 @@ use super::client::{Client, Message, Partitions, Properties, Queue, Rebalance};
 use super::lag;
 use super::publisher::{Member, security_properties};
 use super::restore::{Request, Restored, Restorer, Worker};
+use super::rollback::RollbackTimer;
 use super::topics::{TopicError, client_properties, prepare};
 use crate::allocation;
 use crate::clock::{monotonic_nanoseconds, wall_seconds};
@@ -88,7 +89,7 @@ struct State {
     next_epoch: u32,
     next_ticket: u64,
     generation: u64,
-    rolled_back_at: Option<Instant>,
+    rollback: RollbackTimer,
     source: u8,
     payload_bytes_max: usize,
 }
@@ -182,7 +183,7 @@ impl State {
     /// Drops all state and begins every owned partition anew from what is committed.
     fn reset(&mut self, client: &Client) {
         self.generation = self.shared.requested_generation();
-        self.rolled_back_at.get_or_insert_with(Instant::now);
+        self.rollback.begin(Instant::now());
         self.control(Descriptor { ticket: self.generation, ..Descriptor::new(Kind::Reset) });
         self.publish_control();
         let mut partitions = Partitions::default();
@@ -324,12 +325,11 @@ impl State {
         }
     }
 
-    /// A rollback is over when every owned partition runs again, from what is committed.
+    /// Times a rollback that is over.
     fn note_rollback(&mut self) {
-        if self.owned.values().all(|owned| owned.running)
-            && let Some(begun) = self.rolled_back_at.take()
-        {
-            self.shared.stats.rollbacks.record(begun.elapsed().as_nanos() as u64);
+        let running = self.owned.values().map(|owned| owned.running);
+        if let Some(took) = self.rollback.end(Instant::now(), running) {
+            self.shared.stats.rollbacks.record(took.as_nanos() as u64);
         }
     }
 
@@ -452,7 +452,7 @@ pub fn run(parts: Parts) {
         next_epoch: 0,
         next_ticket: 0,
         generation: 0,
-        rolled_back_at: None,
+        rollback: RollbackTimer::default(),
         source: index as u8,
     }));
     let callbacks = Box::new(Callbacks(Arc::clone(&state)));
