@@ -58,6 +58,18 @@ bench: setup ## measure against targets and peers, in short forms (ONLY=name: th
 fuzz: environment ## fuzz the parsers against serde_json (SECONDS_EACH=1800 for how long each; kept inputs grow the corpus)
 	@$(PYTHON) tools/fuzz.py --seconds $(or $(SECONDS_EACH),1800)
 
+.PHONY: memcheck
+memcheck: environment ## run the core's own tests under valgrind: no read or write where there is nothing to read or write
+	@command -v valgrind > /dev/null || { echo "make memcheck needs valgrind: apt-get install valgrind" >&2; exit 1; }
+	@EVENTENGINE_MEMCHECK=1 PROPTEST_CASES=4 SEED=1 STEPS=200 $(PYTHON) tools/cargo.py test --locked --quiet \
+		--config "target.'cfg(unix)'.runner = 'valgrind --quiet --error-exitcode=9 --fair-sched=yes'" \
+		--package eventengine-core
+
+.PHONY: simulate
+simulate: environment ## repeat one run of the core's simulation (SEED=n STEPS=m)
+	@SEED=$(or $(SEED),1) STEPS=$(or $(STEPS),200000) $(PYTHON) tools/cargo.py test --locked --quiet \
+		--package eventengine-core --test simulation -- --nocapture
+
 .PHONY: verify
 verify: setup ## check format, lint, types, imports, generated files, the tree
 	@$(PYTHON) tools/verify.py

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("contract/src", "operator/src", "adapter/src", "engine/src", "tests/harness/src")
 COMMANDS = {
-    "eventengine": "eventengine.cli",
+    "eventengine": "eventengine.entry",
     "eventengine-operator": "eventengine_operator.__main__",
     "eventengine-adapter": "eventengine_adapter.__main__",
 }

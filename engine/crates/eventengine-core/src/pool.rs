@@ -453,7 +453,7 @@ mod tests {
         let mut allocator = allocators.pop().unwrap();
         let (sender, receiver) = std::sync::mpsc::sync_channel::<RawChunk>(64);
         let consumer_pool = Arc::clone(&pool);
-        let rounds: u64 = if cfg!(miri) { 1_000 } else { 1_000_000 };
+        let rounds: u64 = if crate::sync::is_checked_slowly() { 1_000 } else { 1_000_000 };
         let consumer = std::thread::spawn(move || {
             let mut releaser = Releaser::new(&consumer_pool);
             let mut expected = 0_u64;

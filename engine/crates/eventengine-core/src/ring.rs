@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn two_threads_exchange_two_million_in_order_and_lose_none() {
         let (mut producer, mut consumer) = ring(1024);
-        let total: i64 = if cfg!(miri) { 5_000 } else { 2_000_000 };
+        let total: i64 = if crate::sync::is_checked_slowly() { 5_000 } else { 2_000_000 };
         let reader = std::thread::spawn(move || {
             let mut expected = 0;
             while expected < total {

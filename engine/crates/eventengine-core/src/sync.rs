@@ -32,3 +32,9 @@ impl<T> UnsafeCell<T> {
         write(self.0.get())
     }
 }
+
+/// Whether the tests run under a checker that makes them a hundred times slower: Miri, or memcheck.
+#[cfg(test)]
+pub(crate) fn is_checked_slowly() -> bool {
+    cfg!(miri) || std::env::var_os("EVENTENGINE_MEMCHECK").is_some()
+}

@@ -281,7 +281,8 @@ fn what_no_worker_has_begun_the_core_parses_itself() {
 /// Threads as in an engine: I/O, workers and the core, on as many CPUs as there are.
 #[test]
 fn workers_on_their_own_threads_lose_nothing_and_keep_the_order() {
-    let rounds = if cfg!(miri) { 50 } else { 20_000 };
+    const ROUNDS_MAX: u32 = 50_000_000;
+    let rounds = if crate::sync::is_checked_slowly() { 50 } else { 20_000 };
     let (pool, allocators) = pool();
     let (executor, workers, feeds) = work_stealing(Text, &pool, WORKERS, IO_THREADS);
     let mut rig = Rig::new(executor, pool, allocators, feeds.into_iter().map(Some).collect());
@@ -298,7 +299,11 @@ fn workers_on_their_own_threads_lose_nothing_and_keep_the_order() {
                 }
             });
         }
-        for round in 0..rounds {
+        let helped = || parsed.iter().any(|parsed| parsed.get() > 0);
+        for round in 0..ROUNDS_MAX {
+            if round >= rounds && helped() {
+                break;
+            }
             rig.send(0, round % KAFKA_PARTITIONS, 0, 0, round % 17 == 0);
             rig.send(1, DIRECT_BASE, u64::from(round) % CONNECTIONS, (round % 3) as u8, false);
             if round % 5 == 0 {
@@ -314,5 +319,5 @@ fn workers_on_their_own_threads_lose_nothing_and_keep_the_order() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     rig.assert_complete();
-    assert!(parsed.iter().map(|parsed| parsed.get()).sum::<u64>() > 0, "the workers helped");
+    assert!(parsed.iter().any(|parsed| parsed.get() > 0), "the workers helped");
 }
