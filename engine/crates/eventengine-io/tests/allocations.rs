@@ -1,18 +1,21 @@
 //! The core thread allocates nothing once it runs: parsing, applying, refusing, cutting, restoring and moving
-//! partitions, counted by jemalloc on the very thread.
+//! partitions, and events of every priority, in both executors; nor does a worker, an I/O thread's feed, or the
+//! decision to shed. Counted by jemalloc on the very thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use eventengine_core::arena::Arena;
 use eventengine_core::changelog::{VALUE_BYTES_MAX, encode_key, encode_value};
-use eventengine_core::core::{Core, PARTITIONS, Parts, Step};
+use eventengine_core::core::{Core, DIRECT_BASE, PARTITIONS, Parts, Step};
 use eventengine_core::cut::exchange;
-use eventengine_core::executor::Pinned;
+use eventengine_core::executor::work_stealing::{Feed, Worker, work_stealing};
+use eventengine_core::executor::{Executor, Pinned};
 use eventengine_core::parse::Limits;
 use eventengine_core::pool::{Allocator, Pool, RawChunk, Releaser};
 use eventengine_core::program::treasure_hunt::{HuntSchema, KIND_TEAM, Settings, TreasureHunt};
 use eventengine_core::ring::{Descriptor, Kind, LANE_CONTROL, LANE_EVENTS, Producer, lanes, ring};
+use eventengine_core::shedding::Shedding;
 use eventengine_core::stats::CoreStats;
 
 // Names the crate whose global allocator is measured.
@@ -62,8 +65,26 @@ fn restored_slot(allocator: &mut Allocator, team: u32) -> Descriptor {
 }
 
 #[test]
-fn the_core_thread_allocates_nothing() {
-    let (pool, mut allocators) = Pool::new(2048, 1024, 1);
+fn the_pinned_executor_allocates_nothing() {
+    let (pool, allocators) = Pool::new(2048, 1024, 1);
+    measure(Pinned(HuntSchema::new(SETTINGS, LIMITS)), Vec::new(), None, pool, allocators);
+}
+
+#[test]
+fn the_work_stealing_executor_allocates_nothing() {
+    let (pool, allocators) = Pool::new(2048, 1024, 1);
+    let schema = HuntSchema::new(SETTINGS, LIMITS);
+    let (executor, workers, mut feeds) = work_stealing(schema, &pool, 2, 1);
+    measure(executor, workers, feeds.pop(), pool, allocators);
+}
+
+fn measure<X: Executor<Schema = HuntSchema>>(
+    executor: X,
+    mut workers: Vec<Worker<HuntSchema>>,
+    mut feed: Option<Feed>,
+    pool: Arc<Pool>,
+    mut allocators: Vec<Allocator>,
+) {
     let mut allocator = allocators.pop().expect("one allocator was asked for");
     let (mut lanes, inputs) = lanes();
     let (publish, mut published) = ring(4096);
@@ -79,12 +100,13 @@ fn the_core_thread_allocates_nothing() {
         stats: Arc::new(CoreStats::new(PARTITIONS)),
     };
     let mut core = Core::new(
-        Pinned(HuntSchema::new(SETTINGS, LIMITS)),
+        executor,
         TreasureHunt,
         Arena::new(4096, PARTITIONS as u32, 1),
         parts,
     );
     let mut releaser = Releaser::new(&pool);
+    let shedding = Shedding::new(0.3, 1, allocator.capacity(), 400);
     let allocated = tikv_jemalloc_ctl::thread::allocatedp::read().expect("jemalloc keeps statistics");
     let mut steps = 0;
     let mut offset = 0;
@@ -99,16 +121,39 @@ fn the_core_thread_allocates_nothing() {
             let chunk = send(&mut allocator, &bytes);
             let event =
                 Descriptor { partition: PARTITION, epoch, offset, chunk, ..Descriptor::new(Kind::Event) };
-            push(&mut lanes[LANE_EVENTS], Descriptor { length: bytes.len() as u32, ..event });
+            let event = Descriptor { length: bytes.len() as u32, ..event };
+            let before = allocated.get();
+            if let Some(feed) = &mut feed {
+                feed.offer(&event);
+            }
+            let priority = (number % 3) as u8;
+            let admission = shedding.admit(priority, allocator.in_use(), u64::from(number));
+            push(&mut lanes[LANE_EVENTS], event);
+            assert_eq!(allocated.get() - before, 0, "bytes allocated for an event that is to {admission:?}");
             offset += 1;
+        }
+        for priority in 0..3_u8 {
+            for number in 0..50 {
+                let bytes = payload(number);
+                let chunk = send(&mut allocator, &bytes);
+                let length = bytes.len() as u32;
+                let event = Descriptor { partition: DIRECT_BASE, priority, chunk, length, ..Descriptor::new(Kind::Event) };
+                push(&mut lanes[LANE_EVENTS + usize::from(priority)], event);
+            }
         }
         cut_requested.store(true, Ordering::Relaxed);
         let before = allocated.get();
+        for (number, worker) in workers.iter_mut().enumerate() {
+            // The second worker steals from the first; what both leave the core parses.
+            for _ in 0..100 * (number + 1) {
+                worker.step();
+            }
+        }
         while core.step() != Step::Idle {
             steps += 1;
         }
         core.flush();
-        assert_eq!(allocated.get() - before, 0, "bytes allocated by the core in round {epoch}");
+        assert_eq!(allocated.get() - before, 0, "bytes allocated by workers and core in round {epoch}");
         while let Some(descriptor) = published.pop() {
             if descriptor.kind == Kind::Cut {
                 reader.give_back();
