@@ -88,23 +88,18 @@ fn measure<X: Executor<Schema = HuntSchema>>(
     let mut allocator = allocators.pop().expect("one allocator was asked for");
     let (mut lanes, inputs) = lanes();
     let (publish, mut published) = ring(4096);
-    let (writer, mut reader) = exchange(PARTITIONS, 512);
+    let (writer, mut reader) = exchange(PARTITIONS, 4096);
     let cut_requested = Arc::new(AtomicBool::new(false));
     let parts = Parts {
         pool: Arc::clone(&pool),
         inputs: vec![inputs],
         publish,
         cut: writer,
-        cut_records: 512,
+        cut_records: 4096,
         cut_requested: Arc::clone(&cut_requested),
         stats: Arc::new(CoreStats::new(PARTITIONS)),
     };
-    let mut core = Core::new(
-        executor,
-        TreasureHunt,
-        Arena::new(4096, PARTITIONS as u32, 1),
-        parts,
-    );
+    let mut core = Core::new(executor, TreasureHunt, Arena::new(4096, PARTITIONS as u32, 1), parts);
     let mut releaser = Releaser::new(&pool);
     let shedding = Shedding::new(0.3, 1, allocator.capacity(), 400);
     let allocated = tikv_jemalloc_ctl::thread::allocatedp::read().expect("jemalloc keeps statistics");
@@ -137,7 +132,13 @@ fn measure<X: Executor<Schema = HuntSchema>>(
                 let bytes = payload(number);
                 let chunk = send(&mut allocator, &bytes);
                 let length = bytes.len() as u32;
-                let event = Descriptor { partition: DIRECT_BASE, priority, chunk, length, ..Descriptor::new(Kind::Event) };
+                let event = Descriptor {
+                    partition: DIRECT_BASE,
+                    priority,
+                    chunk,
+                    length,
+                    ..Descriptor::new(Kind::Event)
+                };
                 push(&mut lanes[LANE_EVENTS + usize::from(priority)], event);
             }
         }
