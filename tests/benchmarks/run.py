@@ -13,6 +13,7 @@ import importlib
 import json
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Final
 
@@ -72,11 +73,11 @@ def main() -> int:
     for name in names:
         try:
             table = measure(name, long=options.long, description=description)
-        except HarnessError as error:
-            # One group that can't be measured doesn't take the others with it.
-            say(f"{name}: {error}")
+        except Exception as error:  # noqa: BLE001 - one group that fails doesn't take the others' results with it
+            say(f"{name}: {error}" if isinstance(error, HarnessError) else traceback.format_exc())
             failed.append(name)
-            parts.append(f"### {name}\n\nNot measured: {str(error).splitlines()[0]}\n")
+            first_line = next(iter(str(error).splitlines()), type(error).__name__)
+            parts.append(f"### {name}\n\nNot measured: {first_line}\n")
             continue
         parts.append(table.to_markdown())
         if not table.holds:
