@@ -100,8 +100,8 @@ def measure(context: Context) -> Table:
         for shuffled in (False, True):
             context.say(f"{corpus}, {'shuffled' if shuffled else 'predicted'} order")
             file = context.corpus(corpus, shuffled=shuffled)
-            words = ["--payloads", file, "--rounds", str(rounds), "--round-milliseconds", str(milliseconds)]
-            documents[corpus, shuffled] = programs.measured([program, *words])
+            words = ["--rounds", str(rounds), "--round-milliseconds", str(milliseconds)]
+            documents[corpus, shuffled] = programs.measured([program, "--payloads", file, *words])
     return Table(
         "Parse: typed events from JSON, one core",
         rows_of(documents),
