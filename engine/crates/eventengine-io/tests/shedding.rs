@@ -12,7 +12,7 @@ const SHED: u8 = 253;
 const IDENTITY: &str =
     r#"{"engine":"shedding","namespace":"test","pod":"test-0","incarnation":"1","pinning":"Off"}"#;
 
-fn engine(port: u16) -> Engine {
+fn engine(port: u16, executor: &str) -> Engine {
     let config = format!(
         r#"{{"name":"shedding",
         "program":{{"name":"treasure-hunt","districts":12,"puzzles_per_district":40,"clues_per_puzzle":5,
@@ -22,7 +22,7 @@ fn engine(port: u16) -> Engine {
         "sinks":[],"changelog":{{"topic":"c"}},"dead_letter":{{"topic":"d","max_payload_bytes":1024}},
         "transactions":{{"commit_interval_milliseconds":10,"timeout_milliseconds":1000}},
         "buffer_pool":{{"chunk_bytes":1024,"chunks":4096}},
-        "executor":"pinned","shedding":{{"above":0.1,"priority_at_least":1}},
+        "executor":"{executor}","shedding":{{"above":0.1,"priority_at_least":1}},
         "payload":{{"max_bytes":1024,"max_depth":8,"max_array_length":8,"max_string_bytes":256}},
         "arena":{{"capacity":1024,"slot_size_bytes":256,"preallocate":true,"fragmentation_threshold":0.05,"tenants":[]}},
         "drain_timeout_milliseconds":5000}}"#
@@ -71,7 +71,7 @@ fn connect(port: u16) -> TcpStream {
 #[test]
 fn a_burst_is_shed_by_class_and_urgent_events_of_others_are_all_accepted() {
     let port = free_port();
-    let mut engine = engine(port);
+    let mut engine = engine(port, "pinned");
     let mut burst = connect(port);
     let mut urgent = connect(port);
     let frames: Vec<u8> = (0..8_000).flat_map(|number| frame(1 + (number % 2) as u8, 0, number)).collect();
@@ -115,8 +115,19 @@ fn a_burst_is_shed_by_class_and_urgent_events_of_others_are_all_accepted() {
 
 #[test]
 fn urgent_events_beyond_all_room_wait_and_none_is_lost() {
+    send_more_than_there_is_room_for("pinned");
+}
+
+#[test]
+fn with_workers_urgent_events_beyond_all_room_wait_and_none_is_lost() {
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1) {
+        send_more_than_there_is_room_for("work-stealing");
+    }
+}
+
+fn send_more_than_there_is_room_for(executor: &str) {
     let port = free_port();
-    let mut engine = engine(port);
+    let mut engine = engine(port, executor);
     let mut stream = connect(port);
     let frames: Vec<u8> = (0..3_000).flat_map(|number| frame(0, number % 12, number)).collect();
     let mut reader = stream.try_clone().expect("a socket can be cloned");
@@ -132,7 +143,7 @@ fn urgent_events_beyond_all_room_wait_and_none_is_lost() {
 #[test]
 fn a_frame_of_an_unknown_priority_costs_its_connection() {
     let port = free_port();
-    let mut engine = engine(port);
+    let mut engine = engine(port, "pinned");
     let mut stream = connect(port);
     stream.write_all(&frame(3, 0, 0)).expect("the engine reads");
     let mut rest = Vec::new();
