@@ -64,7 +64,10 @@ class Graph(Model):
         4096,
         ge=1,
         le=4_194_304,
-        description="Vertices that one search looks at, at most; a path beyond is answered as unknown.",
+        description=(
+            "Vertices that the searches of one event look at together, at most: about a quarter of a "
+            "microsecond each. A path beyond is answered as unknown."
+        ),
     )
 
 

@@ -69,7 +69,7 @@ pub struct Program {
 pub struct Graph {
     /// Vertices are numbered below this.
     pub vertices: u32,
-    /// Vertices whose edges one search looks at, at most.
+    /// Vertices whose edges the searches of one event look at together, at most.
     pub path_vertices_max: u32,
 }
 

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use eventengine_core::arena::{self, Arena};
-use eventengine_core::core::{PARTITIONS, Parts};
+use eventengine_core::core::{DIRECT_BASE, PARTITIONS, Parts};
 use eventengine_core::parse::{Fallbacks, Form, Forms, Limits};
 use eventengine_core::program::graph;
 use eventengine_core::program::treasure_hunt::{self, HuntSchema, TreasureHunt};
@@ -62,6 +62,7 @@ fn make_arena(config: &Config, undo_images: u32) -> Result<Arena, Error> {
     let settings = arena::Settings {
         capacity: config.arena.capacity,
         partitions: PARTITIONS as u32,
+        volatile_from: DIRECT_BASE,
         seed,
         tenants: &config.quotas(),
         undo_images,

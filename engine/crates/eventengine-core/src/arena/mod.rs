@@ -58,6 +58,8 @@ pub struct Settings<'a> {
     pub capacity: u32,
     /// Partitions that state may belong to.
     pub partitions: u32,
+    /// State of partitions from this one on lives in memory only: it is never dirty.
+    pub volatile_from: u32,
     /// Makes the index unpredictable from outside.
     pub seed: u64,
     /// What each tenant may hold; empty for one tenant that may use everything.
@@ -76,6 +78,7 @@ impl Default for Settings<'_> {
         Settings {
             capacity: 0,
             partitions: 0,
+            volatile_from: u32::MAX,
             seed: 0,
             tenants: &[],
             undo_images: 0,
@@ -118,6 +121,7 @@ pub struct Arena {
     neighbours: Box<[Neighbours]>,
     first_of_partition: Box<[u32]>,
     dirty: Vec<u32>,
+    volatile_from: u32,
     /// What the changelog knows each slot as.
     known_as: Box<[Key]>,
     /// Dirty slots that the changelog knows as something that they aren't any more.
@@ -169,6 +173,7 @@ impl Arena {
             neighbours: vec![Neighbours { before: NONE, after: NONE }; capacity].into_boxed_slice(),
             first_of_partition: vec![NONE; settings.partitions as usize].into_boxed_slice(),
             dirty: Vec::with_capacity(capacity),
+            volatile_from: settings.volatile_from,
             known_as: vec![NO_KEY; capacity].into_boxed_slice(),
             outdated: 0,
             tenants,
@@ -322,7 +327,8 @@ impl Arena {
             let (slot, known_as) = (&self.slots[*index as usize], self.known_as[*index as usize]);
             // A key that has another slot by now gets that slot's image, which is dirty, too.
             let gone = self.is_outdated(*index) && self.find(&known_as).is_none();
-            let image = slot.active.then_some(Change::Image {
+            let is_kept = slot.active && slot.key.partition < self.volatile_from;
+            let image = is_kept.then_some(Change::Image {
                 key: slot.key,
                 version: slot.version,
                 payload: &slot.payload,
@@ -336,7 +342,8 @@ impl Arena {
         for index in self.dirty.drain(..) {
             let slot = &mut self.slots[index as usize];
             slot.dirty = false;
-            self.known_as[index as usize] = if slot.active { slot.key } else { NO_KEY };
+            let is_kept = slot.active && slot.key.partition < self.volatile_from;
+            self.known_as[index as usize] = if is_kept { slot.key } else { NO_KEY };
         }
         self.outdated = 0;
     }
@@ -496,7 +503,8 @@ impl Arena {
 
     fn mark_dirty(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        if !slot.dirty {
+        let is_kept = slot.key.partition < self.volatile_from || self.known_as[index as usize] != NO_KEY;
+        if !slot.dirty && is_kept {
             slot.dirty = true;
             self.dirty.push(index);
         }

@@ -105,6 +105,26 @@ fn a_partition_that_is_given_up_leaves_no_record() {
 }
 
 #[test]
+fn state_that_lives_in_memory_only_is_never_dirty() {
+    let settings = Settings { capacity: 2, partitions: 2, volatile_from: 1, ..Settings::default() };
+    let mut arena = Arena::with_settings(&settings).unwrap();
+    write(&mut arena, key(1, 0, 0), 1);
+    assert_eq!(arena.dirty_count(), 0);
+    write(&mut arena, key(0, 0, 0), 1);
+    arena.clear_dirty();
+    arena.release(arena.find(&key(0, 0, 0)).unwrap()).unwrap();
+    write(&mut arena, key(1, 0, 1), 2);
+    assert_eq!(
+        (gone(&arena), images(&arena)),
+        (vec![key(0, 0, 0)], vec![]),
+        "the slot's former key is told of"
+    );
+    arena.clear_dirty();
+    write(&mut arena, key(1, 0, 1), 3);
+    assert_eq!(arena.change_count(), 0);
+}
+
+#[test]
 fn fragmentation_is_the_share_of_holes_below_the_highest_slot_in_use() {
     let mut arena = Arena::new(8, 1, 7);
     let slots: Vec<SlotId> = (0..4).map(|team| arena.acquire(key(0, 0, team)).unwrap()).collect();

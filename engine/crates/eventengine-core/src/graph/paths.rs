@@ -3,7 +3,7 @@
 //! Weights are bytes, so that at any moment the distances that wait lie within 256 of
 //! the least one: 256 buckets in a circle are a priority queue. The buckets are lists
 //! through arrays of one entry a vertex, made at construction; a search allocates nothing
-//! and ends at a given number of vertices.
+//! and ends when its budget of vertices is used up.
 
 const NONE: u32 = u32::MAX;
 const BUCKETS: usize = 256;
@@ -58,12 +58,13 @@ impl Paths {
         self.distance.len() as u32
     }
 
-    /// Length of the shortest path. Looks at the edges of `settled_max` vertices at most.
-    pub fn shortest(&mut self, graph: &impl Adjacent, source: u32, target: u32, settled_max: u32) -> Path {
+    /// Length of the shortest path. Looks at the edges of `budget` vertices at most, and takes those that it looked
+    /// at off the budget, so that several searches may share one.
+    pub fn shortest(&mut self, graph: &impl Adjacent, source: u32, target: u32, budget: &mut u32) -> Path {
         if source.max(target) >= self.vertices() {
             return Path::Unreachable;
         }
-        let path = self.search(graph, source, target, settled_max);
+        let path = self.search(graph, source, target, budget);
         for vertex in self.touched.drain(..) {
             self.distance[vertex as usize] = NONE;
         }
@@ -71,9 +72,8 @@ impl Paths {
         path
     }
 
-    fn search(&mut self, graph: &impl Adjacent, source: u32, target: u32, settled_max: u32) -> Path {
+    fn search(&mut self, graph: &impl Adjacent, source: u32, target: u32, budget: &mut u32) -> Path {
         let mut waiting = 0_u32;
-        let mut settled = 0;
         let mut least = 0_u32;
         self.reach(source, 0, &mut waiting);
         while waiting > 0 {
@@ -84,10 +84,10 @@ impl Paths {
             if vertex == target {
                 return Path::Distance(least);
             }
-            if settled == settled_max {
-                return Path::BeyondLimit;
+            match budget.checked_sub(1) {
+                Some(left) => *budget = left,
+                None => return Path::BeyondLimit,
             }
-            settled += 1;
             self.unlink(vertex);
             waiting -= 1;
             graph.each_edge(vertex, |neighbour, weight| {

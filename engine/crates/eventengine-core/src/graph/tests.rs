@@ -78,7 +78,8 @@ proptest! {
         prop_assert_eq!(arena.in_use() as usize, used, "no slot is emptier than it has to be");
         let mut paths = Paths::new(200);
         for (source, target) in searches {
-            prop_assert_eq!(paths.shortest(&graph, source, target, u32::MAX), dijkstra(&model, source, target));
+            let mut budget = u32::MAX;
+            prop_assert_eq!(paths.shortest(&graph, source, target, &mut budget), dijkstra(&model, source, target));
         }
     }
 }
@@ -96,11 +97,15 @@ fn a_search_ends_at_its_bound_and_leaves_nothing_for_the_next_one() {
     }
     let graph = Graph { arena: &arena, partition: 0 };
     let mut paths = Paths::new(10);
-    assert_eq!(paths.shortest(&graph, 0, 9, 8), Path::BeyondLimit);
-    assert_eq!(paths.shortest(&graph, 0, 9, 9), Path::Distance(1800), "far more than there are buckets");
-    assert_eq!(paths.shortest(&graph, 9, 0, 9), Path::Unreachable);
-    assert_eq!(paths.shortest(&graph, 3, 3, 0), Path::Distance(0));
-    assert_eq!(paths.shortest(&graph, 0, 10, 9), Path::Unreachable, "no vertex of that number");
+    let mut shortest = |source, target, mut budget| {
+        let path = paths.shortest(&graph, source, target, &mut budget);
+        (path, budget)
+    };
+    assert_eq!(shortest(0, 9, 8), (Path::BeyondLimit, 0));
+    assert_eq!(shortest(0, 9, 11), (Path::Distance(1800), 2), "far more than there are buckets");
+    assert_eq!(shortest(9, 0, 9), (Path::Unreachable, 8));
+    assert_eq!(shortest(3, 3, 0), (Path::Distance(0), 0));
+    assert_eq!(shortest(0, 10, 9), (Path::Unreachable, 9), "no vertex of that number");
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! output   u8 1 | u8 'e', 'p' or 'x' | u16 requests | u32 partition | u64 offset
 //!          'e', 'x'   u32 edges that were there before
 //!          'p'        for each request u32 length; 2^32 - 1 unreachable, 2^32 - 2 beyond the limit
+//!                    that the searches of one event share
 //! ```
 //!
 //! Packets have an even length and commands an odd one, so that the two can't be taken
@@ -46,7 +47,7 @@ const BEYOND_LIMIT: u32 = u32::MAX - 1;
 pub struct Settings {
     /// Vertices are numbered below this.
     pub vertices: u32,
-    /// Vertices whose edges one search looks at, at most.
+    /// Vertices whose edges the searches of one event look at together, at most.
     pub path_vertices_max: u32,
 }
 
@@ -198,9 +199,10 @@ impl Program<Request<'_>> for GraphProgram {
             }
             Request::Paths(pairs) => {
                 let graph = Graph { arena, partition };
+                let mut budget = self.path_vertices_max;
                 for pair in *pairs {
                     let (source, target) = (number(pair, 0), number(pair, 4));
-                    let length = match self.paths.shortest(&graph, source, target, self.path_vertices_max) {
+                    let length = match self.paths.shortest(&graph, source, target, &mut budget) {
                         Path::Distance(length) => length,
                         Path::Unreachable => UNREACHABLE,
                         Path::BeyondLimit => BEYOND_LIMIT,
@@ -284,11 +286,16 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_more_vertices_than_a_search_may_look_at_is_beyond_its_limit() {
+    fn paths_of_more_vertices_than_an_event_may_look_at_are_beyond_its_limit() {
         let mut bench = Bench::new(128);
         let chain: Vec<(u32, u32, u32)> = (0..99).map(|vertex| (vertex, vertex + 1, 1)).collect();
         bench.apply(&packets(&chain)).unwrap();
-        assert_eq!(bench.apply(&command(b'p', &[(0, 50), (0, 51)])), Ok(vec![50, BEYOND_LIMIT]));
+        assert_eq!(bench.apply(&command(b'p', &[(0, 50)])), Ok(vec![50]));
+        assert_eq!(bench.apply(&command(b'p', &[(0, 51)])), Ok(vec![BEYOND_LIMIT]));
+        assert_eq!(
+            bench.apply(&command(b'p', &[(0, 20), (0, 31), (0, 1)])),
+            Ok(vec![20, BEYOND_LIMIT, BEYOND_LIMIT])
+        );
     }
 
     #[test]
