@@ -316,6 +316,23 @@ class Arena(Model):
         return self
 
 
+class Identifiers(Model):
+    """The table of whom events came from lately, such as players. It feeds figures, never state."""
+
+    capacity: int = Field(
+        65_536,
+        ge=64,
+        le=16_777_216,
+        description="Identifiers at most, rounded up to a power of two; 16 bytes each. The oldest make way.",
+    )
+    lifetime: Duration = Field(
+        300 * SECOND,
+        ge=SECOND,
+        le=86_400 * SECOND,
+        description="How long an identifier counts after it was last seen.",
+    )
+
+
 class Transport(Model):
     """Transport of direct ingest (seeds: arena-runtime-config)."""
 
@@ -400,6 +417,9 @@ class EngineConfig(Model):
         default_factory=lambda: Runtime.model_validate({}), description="Runtime boundary."
     )
     arena: Arena = Field(default_factory=lambda: Arena.model_validate({}), description="State slots.")
+    identifiers: Identifiers = Field(
+        default_factory=lambda: Identifiers.model_validate({}), description="Whom events came from lately."
+    )
     transport: Transport = Field(
         default_factory=lambda: Transport.model_validate({}), description="Direct ingest."
     )
@@ -491,6 +511,10 @@ class EngineConfig(Model):
                 "rss_growth_alert_ratio": self.monitoring.rss_growth_alert_ratio,
                 "heap_profile_directory": self.monitoring.heap_profile_directory,
                 "heap_profile_interval_nanoseconds": self.monitoring.heap_profile_interval,
+            },
+            "identifiers": {
+                "capacity": self.identifiers.capacity,
+                "lifetime_nanoseconds": self.identifiers.lifetime,
             },
             "telemetry": self.telemetry.model_dump(by_alias=False),
             "drain_timeout_milliseconds": self.drain_timeout // MILLISECOND,

@@ -84,6 +84,19 @@ class Arena(_Part):
     tenants: list[ArenaTenant] = []
 
 
+class Identifiers(_Part):
+    """Whom events came from lately: places of the table, and what became of look-ups since the start."""
+
+    capacity: Count = 0
+    in_use: Count = 0
+    hits: Count = 0
+    misses: Count = 0
+    expired: Count = 0
+    evicted: Count = 0
+    lookup_p50_nanoseconds: Count = 0
+    lookup_p99_nanoseconds: Count = 0
+
+
 class Partition(_Part):
     """One owned partition: offsets as the source counts them, lag in events.
 
@@ -262,6 +275,7 @@ class Snapshot(_Part):
     buffer_pool: BufferPool
     rings: list[Ring]
     arena: Arena
+    identifiers: Identifiers | None = None
     sources: list[Source]
     allocator: Allocator
     process: Process

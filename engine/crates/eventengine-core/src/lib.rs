@@ -11,6 +11,7 @@ pub mod cut;
 pub mod executor;
 pub mod graph;
 pub mod histogram;
+pub mod identifiers;
 pub mod parse;
 pub mod pool;
 pub mod program;

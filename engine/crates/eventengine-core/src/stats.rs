@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use crate::histogram::Histogram;
+use crate::identifiers::IdentifierStats;
 use crate::parse::{Fallbacks, Reason};
 use crate::watch::DurationWatch;
 
@@ -65,6 +66,8 @@ pub struct CoreStats {
     pub arena_fragmentation_millionths: Counter,
     /// Slots in use by tenant, which is the source whose events made them.
     pub arena_in_use_by: [Counter; TENANTS_REPORTED],
+    /// Identifiers that were seen lately.
+    pub identifiers: IdentifierStats,
     /// Times that the fragmentation rose above its threshold.
     pub arena_fragmented: Counter,
     /// Slots moved to close holes.
@@ -101,6 +104,7 @@ impl CoreStats {
             arena_in_use: Counter::default(),
             arena_fragmentation_millionths: Counter::default(),
             arena_in_use_by: Default::default(),
+            identifiers: IdentifierStats::default(),
             arena_fragmented: Counter::default(),
             arena_moved: Counter::default(),
             thread_allocated_bytes: Counter(AtomicU64::new(NOT_MEASURED)),

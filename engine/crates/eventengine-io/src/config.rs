@@ -43,6 +43,9 @@ pub struct Config {
     /// Limits whose crossing is reported; the contract always names them, programs that embed the core may leave them out.
     #[serde(default)]
     pub monitoring: Monitoring,
+    /// How many identifiers are told apart, and for how long.
+    #[serde(default)]
+    pub identifiers: Identifiers,
     /// How long a stop may take.
     pub drain_timeout_milliseconds: u64,
 }
@@ -237,6 +240,21 @@ pub struct Arena {
     /// What each source may hold; others share what is left.
     #[serde(default)]
     pub tenants: Vec<Tenant>,
+}
+
+/// The table of identifiers.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Identifiers {
+    /// Identifiers at most.
+    pub capacity: u32,
+    /// How long one lives after it was last seen.
+    pub lifetime_nanoseconds: u64,
+}
+
+impl Default for Identifiers {
+    fn default() -> Self {
+        Identifiers { capacity: 65_536, lifetime_nanoseconds: 300_000_000_000 }
+    }
 }
 
 fn always_below() -> f64 {

@@ -77,6 +77,7 @@ pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
                 } else if now.saturating_sub(idle_since) < spin {
                     std::hint::spin_loop();
                 } else {
+                    core.rest(now);
                     meter.rests_until(now + PARK.as_nanos() as u64);
                     shared.core_waker.sleep(PARK, || !core.is_idle());
                 }

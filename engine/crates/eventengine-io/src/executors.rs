@@ -12,6 +12,7 @@ use eventengine_core::arena::Arena;
 use eventengine_core::core::{Core, Parts};
 use eventengine_core::executor::Pinned;
 use eventengine_core::executor::work_stealing::{Feed, WORKERS_MAX, Worker, work_stealing};
+use eventengine_core::identifiers::Identifiers;
 use eventengine_core::program::{Program, Schema};
 use eventengine_core::stats::Counter;
 
@@ -83,6 +84,7 @@ pub(crate) fn assemble<S, P>(
     schema: S,
     program: P,
     arena: Arena,
+    identifiers: Identifiers,
     parts: Parts,
 ) -> Machine
 where
@@ -90,7 +92,8 @@ where
     P: for<'payload> Program<S::Event<'payload>> + 'static,
 {
     if placement.workers == 0 {
-        let core = Core::new(Pinned(schema), program, arena, parts);
+        let mut core = Core::new(Pinned(schema), program, arena, parts);
+        core.count_identifiers(identifiers);
         let core: Body = Box::new(move |shared, placement| core_thread::run(shared, core, placement));
         return Machine { core, workers: Vec::new(), feeds: Vec::new(), reports: Vec::new() };
     }
@@ -98,7 +101,8 @@ where
         work_stealing(schema, &parts.pool, placement.workers, parts.inputs.len().max(1));
     let report = |worker: &Worker<S>| WorkerReport { parsed: worker.parsed(), ..WorkerReport::default() };
     let reports = crew.iter().map(report).collect();
-    let core = Core::new(executor, program, arena, parts);
+    let mut core = Core::new(executor, program, arena, parts);
+    core.count_identifiers(identifiers);
     let core: Body = Box::new(move |shared, placement| core_thread::run(shared, core, placement));
     let workers = crew.into_iter().enumerate().map(|(index, worker)| {
         let body: Body = Box::new(move |shared, placement| work(shared, placement, index, worker));

@@ -8,28 +8,37 @@ use std::sync::Arc;
 
 use eventengine_core::arena::{self, Arena};
 use eventengine_core::core::{DIRECT_BASE, PARTITIONS, Parts};
+use eventengine_core::identifiers::{self, Identifiers};
 use eventengine_core::parse::{Fallbacks, Form, Forms, Limits};
 use eventengine_core::program::graph;
 use eventengine_core::program::treasure_hunt::{self, HuntSchema, TreasureHunt};
 
 use crate::Error;
 use crate::affinity::Placement;
+use crate::clock::monotonic_nanoseconds;
 use crate::config::{Config, PayloadForm};
 use crate::executors::{Machine, assemble};
 
 /// Makes the machine; everything that it needs is allocated here.
 pub(crate) fn make(config: &Config, placement: &Placement, parts: Parts) -> Result<Machine, Error> {
+    let identifiers = Identifiers::new(identifiers::Settings {
+        capacity: config.identifiers.capacity,
+        lifetime_nanoseconds: config.identifiers.lifetime_nanoseconds,
+        seed: seed(),
+        clock: monotonic_nanoseconds,
+    });
     match &config.program.graph {
         Some(size) if config.program.name == "graph" => {
             let settings =
                 graph::Settings { vertices: size.vertices, path_vertices_max: size.path_vertices_max };
             let arena = make_arena(config, graph::UNDO_IMAGES)?;
             let schema = graph::GraphSchema::new(settings);
-            Ok(assemble(placement, schema, graph::GraphProgram::new(settings), arena, parts))
+            Ok(assemble(placement, schema, graph::GraphProgram::new(settings), arena, identifiers, parts))
         }
         _ => {
+            let arena = make_arena(config, 0)?;
             let schema = hunt_schema(config, Arc::clone(&parts.stats.parser_fallbacks));
-            Ok(assemble(placement, schema, TreasureHunt, make_arena(config, 0)?, parts))
+            Ok(assemble(placement, schema, TreasureHunt, arena, identifiers, parts))
         }
     }
 }
@@ -55,15 +64,18 @@ fn hunt_schema(config: &Config, fallbacks: Arc<Fallbacks>) -> HuntSchema {
     HuntSchema::new(settings, limits).with_forms(Forms::new(forms, fallbacks))
 }
 
+/// A seed of this process alone: senders can't aim at one place of a table.
+fn seed() -> u64 {
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
 /// An arena that can roll back what the last event changed, if that is at most so many slots.
 fn make_arena(config: &Config, undo_images: u32) -> Result<Arena, Error> {
-    // A seed of this process alone: senders can't aim at one place of the index.
-    let seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
     let settings = arena::Settings {
         capacity: config.arena.capacity,
         partitions: PARTITIONS as u32,
         volatile_from: DIRECT_BASE,
-        seed,
+        seed: seed(),
         tenants: &config.quotas(),
         undo_images,
         checkpoints: 1,

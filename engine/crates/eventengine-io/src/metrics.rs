@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::snapshot::{Sample, WATCH_BOUNDS_NANOSECONDS, WatchPart};
+use crate::snapshot::{IdentifiersPart, Sample, WATCH_BOUNDS_NANOSECONDS, WatchPart};
 use crate::system::{PressurePart, Pressures};
 
 /// Text under construction.
@@ -96,11 +96,35 @@ fn render_state(text: &mut Text, sample: &Sample) {
     for tenant in &sample.arena.tenants {
         text.value("arena_tenant_slots", &[("source", &tenant.source)], tenant.in_use);
     }
+    render_identifiers(text, &sample.identifiers);
     let process = &sample.process;
     text.gauge("pinned", "Whether the core thread is bound to a CPU.", u8::from(process.pinned));
     text.gauge("worker_threads", "Threads that parse beside the core thread.", sample.workers.threads);
     text.gauge("worker_threads_pinned", "Those of them that are bound to a CPU.", sample.workers.pinned);
     text.gauge("exclusive_core", "Whether that CPU is no other container's.", u8::from(process.exclusive));
+}
+
+fn render_identifiers(text: &mut Text, identifiers: &IdentifiersPart) {
+    text.gauge("identifiers", "Identifiers, such as players, that were seen lately.", identifiers.in_use);
+    text.gauge("identifiers_capacity", "Identifiers that there is room for.", identifiers.capacity);
+    text.family(
+        "identifier_lookups_total",
+        "counter",
+        "Look-ups of identifiers, by whether they were alive.",
+    );
+    for (outcome, count) in [("hit", identifiers.hits), ("miss", identifiers.misses)] {
+        text.value("identifier_lookups_total", &[("outcome", outcome)], count);
+    }
+    text.family("identifiers_removed_total", "counter", "Identifiers that expired, or made way while alive.");
+    for (reason, count) in [("expired", identifiers.expired), ("evicted", identifiers.evicted)] {
+        text.value("identifiers_removed_total", &[("reason", reason)], count);
+    }
+    text.family("identifier_lookup_seconds", "gauge", "Time of a look-up since the start, by quantile.");
+    for (quantile, nanoseconds) in
+        [("0.5", identifiers.lookup_p50_nanoseconds), ("0.99", identifiers.lookup_p99_nanoseconds)]
+    {
+        text.value("identifier_lookup_seconds", &[("quantile", quantile)], nanoseconds as f64 / 1e9);
+    }
 }
 
 fn render_sources(text: &mut Text, sample: &Sample) {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use eventengine_core::histogram::Counts;
 use eventengine_core::parse::Reason;
 use eventengine_core::watch::DurationWatch;
 use serde::Serialize;
@@ -78,6 +79,18 @@ pub struct ArenaPart {
     pub fragmentation_crossings: u64,
     pub moved_slots: u64,
     pub tenants: Vec<TenantPart>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct IdentifiersPart {
+    pub capacity: u64,
+    pub in_use: u64,
+    pub hits: u64,
+    pub misses: u64,
+    pub expired: u64,
+    pub evicted: u64,
+    pub lookup_p50_nanoseconds: u64,
+    pub lookup_p99_nanoseconds: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -195,6 +208,7 @@ pub struct Sample {
     pub buffer_pool: PoolPart,
     pub rings: Vec<RingPart>,
     pub arena: ArenaPart,
+    pub identifiers: IdentifiersPart,
     pub sources: Vec<SourcePart>,
     pub allocator: AllocatorPart,
     pub process: ProcessPart,
@@ -255,6 +269,7 @@ impl Sampler {
             buffer_pool: self.pool(),
             rings: self.rings(),
             arena: self.arena(),
+            identifiers: self.identifiers(),
             sources: self.sources(),
             allocator: self.allocator(closed.threads),
             process: self.process(closed.growth),
@@ -329,6 +344,23 @@ impl Sampler {
             fragmentation_crossings: self.shared.stats.arena_fragmented.get(),
             moved_slots: self.shared.stats.arena_moved.get(),
             tenants: self.tenants(),
+        }
+    }
+
+    /// Whom events came from lately; look-up times are those since the start.
+    fn identifiers(&self) -> IdentifiersPart {
+        let stats = &self.shared.stats.identifiers;
+        let mut lookup = Counts::default();
+        stats.lookup.read(&mut lookup);
+        IdentifiersPart {
+            capacity: stats.capacity.get(),
+            in_use: stats.in_use.get(),
+            hits: stats.hits.get(),
+            misses: stats.misses.get(),
+            expired: stats.expired.get(),
+            evicted: stats.evicted.get(),
+            lookup_p50_nanoseconds: lookup.quantile(0.5),
+            lookup_p99_nanoseconds: lookup.quantile(0.99),
         }
     }
 

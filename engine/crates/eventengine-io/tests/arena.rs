@@ -1,4 +1,4 @@
-//! The arena, from the socket to the verdict and the figures: the graph's binary packets, and sources with bounds.
+//! From the socket to the verdict and the figures: the graph's binary packets, sources with bounds, active players.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -131,6 +131,40 @@ fn a_source_that_used_up_its_slots_is_refused_by_name_while_another_goes_on() {
             r#"eventengine_arena_tenant_slots{{engine="arena",pod="test-0",source="{source}"}} {slots}"#
         );
         wait_for_metric(&engine, &line);
+    }
+    assert!(engine.stop(Duration::from_secs(10)));
+}
+
+#[test]
+fn active_players_are_counted_by_text_or_number_and_new_districts_need_no_restart() {
+    let port = free_port();
+    let mut engine = start("treasure-hunt", &[source("players", port)], "");
+    let event = |district: u32, player: &str| {
+        format!(
+            r#"{{"kind":"district_opened","producer":1,"sequence":1,"team":1,"district":{district},{player}}}"#
+        )
+    };
+    let texts: Vec<String> =
+        (0..30).map(|place| event(place, &format!(r#""player_id":"ünï-{}""#, place % 5))).collect();
+    let numbers: Vec<String> =
+        (30..63).map(|place| event(place, &format!(r#""player":{}"#, place % 3))).collect();
+    assert_eq!(
+        verdicts(port, &[texts, numbers].concat()),
+        [ACCEPTED; 63],
+        "each event opens a district of its own"
+    );
+    assert_eq!(
+        verdicts(port, &[event(64, r#""player":1"#)]),
+        [refused(Reason::OutOfRange)],
+        "64 are configured"
+    );
+    for line in [
+        r#"eventengine_identifiers{engine="arena",pod="test-0"} 8"#,
+        r#"eventengine_identifier_lookups_total{engine="arena",pod="test-0",outcome="hit"} 55"#,
+        r#"eventengine_identifier_lookups_total{engine="arena",pod="test-0",outcome="miss"} 8"#,
+        r#"eventengine_identifiers_removed_total{engine="arena",pod="test-0",reason="evicted"} 0"#,
+    ] {
+        wait_for_metric(&engine, line);
     }
     assert!(engine.stop(Duration::from_secs(10)));
 }

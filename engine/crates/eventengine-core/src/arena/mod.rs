@@ -283,6 +283,8 @@ impl Arena {
 
     /// Puts what the changelog holds of a key into a slot, taken for the acting tenant where the key has none.
     ///
+    /// The partition was released when it was taken over, so that nothing of it still waits to be told.
+    ///
     /// The slot is as clean as the changelog. Its version becomes greater than both its own and the loaded one.
     pub fn load(&mut self, key: Key, version: u64, payload: &[u8]) -> Result<SlotId, Exhausted> {
         self.end_checkpoints();

@@ -114,6 +114,10 @@ fn apply(
             model.end_checkpoints();
         }
         Step::Load(key, version, value) => {
+            // A partition is taken over as a whole: what was held of an earlier life goes first.
+            arena.release_partition(key.partition);
+            model.content.retain(|held, _| held.partition != key.partition);
+            model.changelog.retain(|held, _| held.partition != key.partition);
             arena.act_for(0);
             model.end_checkpoints();
             if let Ok(slot) = arena.load(key, version, &[value]) {

@@ -112,6 +112,11 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         self.program
             .apply(&event, origin, &mut self.arena, &mut output)
             .map_err(|reason| Refusal::new(reason, 0))?;
+        if let Some(identifiers) = &mut self.identifiers
+            && let Some(fingerprint) = self.program.identifier(&event)
+        {
+            identifiers.see(fingerprint, descriptor.ingested_at_nanoseconds, &self.stats.identifiers);
+        }
         let length = output.len();
         self.pool.bytes_mut(chunk)[..length].copy_from_slice(&self.scratch[..length]);
         Ok(Descriptor {

@@ -26,6 +26,7 @@ use crate::arena::Arena;
 use crate::changelog::KEY_BYTES;
 use crate::cut::CutWriter;
 use crate::executor::{EventOf, Executor};
+use crate::identifiers::Identifiers;
 use crate::pool::{Pool, Releaser};
 use crate::program::Program;
 use crate::ring::{Consumer, LANE_CONTROL, LANE_EVENTS, LANES, Producer};
@@ -120,6 +121,7 @@ pub struct Core<X, P> {
     partitions: Box<[PartitionState]>,
     scratch: Box<[u8]>,
     stats: Arc<CoreStats>,
+    identifiers: Option<Identifiers>,
     since_flush: u32,
 }
 
@@ -148,7 +150,20 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
             moved: Vec::with_capacity(PARTITIONS),
             partitions,
             stats: parts.stats,
+            identifiers: None,
             since_flush: 0,
+        }
+    }
+
+    /// Counts whom applied events come from, from here on.
+    pub fn count_identifiers(&mut self, identifiers: Identifiers) {
+        self.identifiers = Some(identifiers);
+    }
+
+    /// What is to be done now and then while there are no events.
+    pub fn rest(&mut self, now_nanoseconds: u64) {
+        if let Some(identifiers) = &mut self.identifiers {
+            identifiers.rest(now_nanoseconds, &self.stats.identifiers);
         }
     }
 

@@ -13,6 +13,7 @@ pub mod graph;
 pub mod treasure_hunt;
 
 use crate::arena::{Arena, Exhausted};
+use crate::identifiers::Fingerprint;
 use crate::parse::{Payload, Reason, Refusal};
 
 /// Where an event comes from: the version of what it changes.
@@ -50,6 +51,11 @@ pub trait Program<Event>: Send {
 
     /// What the event is about: the key of its output, and of its partition where it came without one.
     fn routing(&self, event: &Event) -> Routing;
+
+    /// Whom the event comes from, where that is to be counted. It changes figures only.
+    fn identifier(&self, _event: &Event) -> Option<Fingerprint> {
+        None
+    }
 
     /// Applies an event: changes slots of its partition and writes exactly one output record.
     ///

@@ -10,10 +10,15 @@
 //! - A district keeps its best [`BOARD_TEAMS`] teams. Equal scores rank in the order in
 //!   which they were reached. A team outside the board has no rank (null).
 //!
-//! State is per source partition, therefore standings are, too.
+//! State is per source partition, therefore standings are, too. Players are counted while they
+//! are active, by `player_id` (text) or else by `player` (a number).
+//!
+//! Districts and puzzles are there from the first event about them on: more of them, within the
+//! configured numbers, need neither a restart nor a message beforehand.
 
 use super::{Origin, Output, Program, Routing, Schema};
 use crate::arena::{Arena, Key, PAYLOAD_BYTES, SlotId};
+use crate::identifiers::Fingerprint;
 use crate::parse::{self, Field, Forms, Limits, Parser, Payload, Presence, Reason, Refusal, Type, View};
 
 /// Kind of a slot that holds a team's progress in one district.
@@ -74,10 +79,12 @@ mod field {
     pub const KIND: usize = 0;
     pub const PRODUCER: usize = 1;
     pub const SEQUENCE: usize = 2;
+    pub const PLAYER: usize = 4;
     pub const TEAM: usize = 5;
     pub const DISTRICT: usize = 6;
     pub const PUZZLE: usize = 7;
     pub const CLUE: usize = 8;
+    pub const PLAYER_ID: usize = 12;
 }
 
 /// What an event of a hunt of this size may hold.
@@ -100,6 +107,7 @@ fn fields(settings: &Settings) -> parse::Schema {
             optional("x", Type::F64),
             optional("y", Type::F64),
             optional("note", Type::String),
+            optional("player_id", Type::String),
         ],
     }
 }
@@ -114,6 +122,7 @@ pub struct Move {
     district: u32,
     puzzle: u32,
     clue: u32,
+    player: Option<Fingerprint>,
 }
 
 impl Move {
@@ -123,8 +132,11 @@ impl Move {
         let number = |field| event.unsigned(field).map(|value| value as u32);
         let kind = KINDS[event.choice(field::KIND)?];
         let (puzzle, clue) = (number(field::PUZZLE), number(field::CLUE));
+        // Escapes are taken as they stand: a sender writes its identifier the same way each time.
+        let text = event.string(field::PLAYER_ID).map(|text| Fingerprint::of_text(text.bytes()));
         Some(Move {
             kind,
+            player: text.or_else(|| event.unsigned(field::PLAYER).map(Fingerprint::of_number)),
             producer: number(field::PRODUCER)?,
             sequence: event.unsigned(field::SEQUENCE)?,
             team: number(field::TEAM)?,
@@ -367,6 +379,10 @@ impl Program<Move> for TreasureHunt {
 
     fn routing(&self, event: &Move) -> Routing {
         Routing { district: event.district, team: event.team }
+    }
+
+    fn identifier(&self, event: &Move) -> Option<Fingerprint> {
+        event.player
     }
 
     fn apply(
