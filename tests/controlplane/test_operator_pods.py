@@ -248,9 +248,15 @@ def test_autoscaler_stops_at_the_number_of_partitions_and_status_says_so(
         "as many as there are partitions",
         namespace=fleet.namespace,
     )
-    status, message = fleet.until("SpecValid", "True", "Valid")
+    engine = fleet.access.wait_until(
+        "ee",
+        "hunt",
+        lambda item: item["status"].get("partitions") == 4,
+        "the number of partitions in the status",
+        namespace=fleet.namespace,
+    )
+    message = condition_of(engine, "SpecValid")["message"]
     assert message == "autoscaling stops at 4 pods, below maxReplicas: there are 4 partitions"
-    assert status["partitions"] == 4
 
 
 def test_answer_of_another_pod_on_a_reused_address_counts_for_nothing(
