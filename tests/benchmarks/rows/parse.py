@@ -93,7 +93,7 @@ def details_of(documents: dict[tuple[str, bool], dict[str, Any]]) -> Detail:
 
 def measure(context: Context) -> Table:
     """All corpora, in both orders."""
-    program = programs.program_for_this_cpu("parse")
+    program = programs.program_with_vectors("parse")
     rounds, milliseconds = context.choose(15, 61), context.choose(20, 100)
     documents = {}
     for corpus in CORPORA:
