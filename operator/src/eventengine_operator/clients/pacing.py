@@ -31,15 +31,17 @@ class Pace:
         self._sleep = sleep
         self._due = clock()
         self._held_until = self._due
+        self._in_order = asyncio.Lock()
 
     async def turn(self) -> float:
         """Return when a call may go out; the result is how many seconds it had to wait."""
         started = self._clock()
-        due = max(self._due, started)
-        self._due = due + self._interval_seconds
-        may_go_at = due - self._ahead_seconds
-        while (left := max(may_go_at, self._held_until) - self._clock()) > 0:
-            await self._sleep(left)
+        async with self._in_order:
+            due = max(self._due, self._clock())
+            may_go_at = due - self._ahead_seconds
+            while (left := max(may_go_at, self._held_until) - self._clock()) > 0:
+                await self._sleep(left)
+            self._due = due + self._interval_seconds
         return self._clock() - started
 
     def hold(self, seconds: float) -> None:
