@@ -3,7 +3,8 @@
 Owns the cache `<user cache>/eventengine/native/<key>/`. The key is a hash of
 everything the build reads (sources, lock file, toolchain, profile), so that a
 stale module can't be used by mistake and a fresh clone reuses a former build.
-Entries are made in a temporary folder and renamed, never written in place.
+Entries are made in a temporary folder and renamed, never written in place. What was
+compiled while the sources changed is thrown away.
 
 Usage: python tools/native.py [--profile release|dev] [--print-entry]
 """
@@ -131,6 +132,8 @@ def ensure(profile: str) -> Path:
             scratch = Path(tempfile.mkdtemp(dir=cache, prefix="building-"))
             try:
                 build(profile, scratch)
+                if cache_key(profile) != entry.name:
+                    sys.exit("native: the sources changed while they were compiled; run it again")
                 scratch.rename(entry)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
