@@ -205,8 +205,8 @@ fn main() {
     }
     let mut systems = vec![
         engine(&payloads),
-        peer("sonic-rs", &payloads, |payload| sonic_rs::from_slice(payload)),
-        peer("serde_json", &payloads, |payload| serde_json::from_slice(payload)),
+        peer("sonic-rs", &payloads, sonic_rs::from_slice),
+        peer("serde_json", &payloads, serde_json::from_slice),
     ];
     systems.retain(|system| only.is_empty() || system.name == only);
     if passes > 0 {
