@@ -5,12 +5,22 @@
 
 use std::mem::{MaybeUninit, size_of};
 
+/// Threads of the process are looked at again until none has to be moved; new ones may come meanwhile.
+const LOOKS_MAX: u32 = 8;
+
+/// The calling thread, as the kernel's calls name it.
+const THIS_THREAD: libc::pid_t = 0;
+
 /// CPUs that the calling thread may use, in rising order.
 pub fn allowed_cpus() -> Vec<usize> {
+    allowed_cpus_of(THIS_THREAD)
+}
+
+fn allowed_cpus_of(thread: libc::pid_t) -> Vec<usize> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
     // SAFETY: a zeroed set is a valid set, and the kernel writes at most its size.
     let set = unsafe {
-        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) != 0 {
+        if libc::sched_getaffinity(thread, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) != 0 {
             return Vec::new();
         }
         set.assume_init()
@@ -21,15 +31,40 @@ pub fn allowed_cpus() -> Vec<usize> {
 
 /// Binds the calling thread to these CPUs and verifies it.
 pub fn bind(cpus: &[usize]) -> bool {
+    bind_thread(THIS_THREAD, cpus)
+}
+
+fn bind_thread(thread: libc::pid_t, cpus: &[usize]) -> bool {
     // SAFETY: a zeroed set is a valid set; indices come from the kernel's own set.
     let outcome = unsafe {
         let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed().assume_init();
         for cpu in cpus {
             libc::CPU_SET(*cpu, &mut set);
         }
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+        libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &raw const set)
     };
-    outcome == 0 && allowed_cpus() == cpus
+    outcome == 0 && allowed_cpus_of(thread) == cpus
+}
+
+/// Binds every thread that the process has to these CPUs, and verifies it. Threads that they start inherit it.
+///
+/// The interpreter and the allocator have threads of their own, which were there before the engine.
+pub fn bind_process(cpus: &[usize]) -> bool {
+    for _ in 0..LOOKS_MAX {
+        let mut moved = false;
+        let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return false };
+        for thread in threads.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+            let allowed = allowed_cpus_of(thread);
+            // Nothing is allowed to a thread that has ended.
+            if !allowed.is_empty() && allowed != cpus {
+                moved |= bind_thread(thread, cpus);
+            }
+        }
+        if !moved {
+            break;
+        }
+    }
+    allowed_cpus() == cpus
 }
 
 /// A set in the kernel's list format, such as `0-3,8`.

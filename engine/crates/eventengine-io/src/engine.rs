@@ -176,8 +176,8 @@ impl Engine {
         let Some(prepared) = self.prepared.take() else { return Ok(()) };
         let placement = Arc::clone(&self.observer.placement);
         if placement.core.is_some_and(|cpu| !placement.others.contains(&cpu)) {
-            // The caller's thread makes way, and the threads that it starts inherit that.
-            if !affinity::bind(&placement.others) {
+            // All threads that are there make way, and those that they start inherit that.
+            if !affinity::bind_process(&placement.others) {
                 log::warning("engine", "the other threads could not be bound beside the core thread's CPU");
             }
         }
