@@ -304,14 +304,10 @@ def _remove_cgroup(path: Path) -> list[str]:
     def removed() -> bool:
         if not path.is_dir():
             return True
-        below = sorted(
-            (entry for entry in path.rglob("*") if entry.is_dir()),
-            key=lambda entry: len(entry.parts),
-            reverse=True,
-        )
-        for folder in [*below, path]:
+        # Deepest first, and the path itself at the end.
+        for folder, _, _ in os.walk(path, topdown=False):
             try:
-                folder.rmdir()
+                Path(folder).rmdir()
             except FileNotFoundError:
                 continue
             except OSError as error:
