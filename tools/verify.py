@@ -56,6 +56,11 @@ CHECKS = [
         [PYTHON, "-m", "eventengine_contract", "generate", "--check", "."],
         [PYTHON, "-m", "eventengine_contract", "generate", "."],
     ),
+    Check(
+        "protocols",
+        [PYTHON, "tools/protocol_buffers.py", "--check"],
+        [PYTHON, "tools/protocol_buffers.py"],
+    ),
     Check("tree", [PYTHON, "tools/tidy.py"]),
     Check(
         "rust format",

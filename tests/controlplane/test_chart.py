@@ -55,13 +55,20 @@ ALTERNATIVES: dict[str, str] = {
     "operator.watchNamespaces": "[red, blue]",
     "adapter.maxUnavailable": "50%",
     "adapter.topologySpreadConstraints": "[]",
+    "adapter.brokerLag": "false",
     "metricsApis.mode": '"off"',
+    "keda.clientAuthoritySecret": "keda-clients",
+    "keda.allowFrom": "[{namespaceSelector: {}}]",
     "access.aggregateRoles": "false",
     "networkPolicy.enabled": "true",
 }
 """For each value another one that is valid and must change what is rendered."""
 
-NEEDS = {"adapter.maxUnavailable": {"adapter.replicas": "2"}}
+NEEDS = {
+    "adapter.maxUnavailable": {"adapter.replicas": "2"},
+    "keda.clientAuthoritySecret": {"metricsApis.mode": "keda"},
+    "keda.allowFrom": {"metricsApis.mode": "keda"},
+}
 """Values that act only along with others."""
 
 
@@ -286,6 +293,47 @@ def test_adapter_understands_every_setting_it_is_given(objects: list[dict[str, A
     assert settings.log_level == "warning"
     assert str(settings.certificate_folder) == mounts["certificate"]
     assert {"https": settings.listen.port, "telemetry": settings.telemetry_listen.port} == ports
+
+
+@pytest.fixture(scope="module")
+def with_keda() -> list[dict[str, Any]]:
+    return render(values=nested("metricsApis.mode", "keda"))
+
+
+def test_keda_is_served_in_its_mode_alone(
+    objects: list[dict[str, Any]], with_keda: list[dict[str, Any]]
+) -> None:
+    assert adapter_settings(environment(objects, "eventengine-adapter")).keda_listen is None
+    listen = adapter_settings(environment(with_keda, "eventengine-adapter")).keda_listen
+    assert listen is not None
+    assert listen.port == well_known.PORT_KEDA_SCALER
+    (container,) = pods(with_keda)["eventengine-adapter"]["spec"]["containers"]
+    assert {"name": "keda", "containerPort": listen.port} in container["ports"]
+    ports = {
+        port["name"]: port for port in named(with_keda, "Service", "eventengine-adapter")["spec"]["ports"]
+    }
+    assert (ports["keda"]["port"], ports["keda"]["targetPort"]) == (listen.port, "keda")
+
+
+def test_who_may_ask_for_keda_is_either_the_networks_or_an_authoritys_say(
+    with_keda: list[dict[str, Any]],
+) -> None:
+    policy = named(with_keda, "NetworkPolicy", "eventengine-adapter")
+    (rule,) = [rule for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == 9095]
+    assert rule["from"] == VALUES["keda"]["allowFrom"]
+
+    certified = render(
+        values=merged({"metricsApis.mode": "keda", "keda.clientAuthoritySecret": "keda-clients"})
+    )
+    assert not [item for item in certified if item["kind"] == "NetworkPolicy"]
+    settings = adapter_settings(environment(certified, "eventengine-adapter"))
+    spec = pods(certified)["eventengine-adapter"]["spec"]
+    (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "keda-clients"]
+    (volume,) = [v for v in spec["volumes"] if v["name"] == "keda-clients"]
+    assert (
+        str(settings.keda_client_authority) == f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}"
+    )
+    assert volume["secret"]["secretName"] == "keda-clients"
 
 
 def test_adapter_has_the_time_to_drain_before_it_is_killed(objects: list[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from . import __version__
 from .apis.health import Health
+from .apis.metric_values import MetricView
 from .app import Draining, MetricsApi, telemetry_application
 from .cluster.client import KubernetesClient, KubernetesError
 from .cluster.connections import ConnectionSettingsError, connection
@@ -30,6 +31,7 @@ from .cluster.mirrors import Mirror
 from .explaining.asking import find
 from .explaining.report import describe
 from .monitoring import Monitoring
+from .samples.last_known_good import LastKnownGood
 from .samples.store import SampleStore
 from .security.access_reviews import AccessReviews
 from .security.authentication import Authenticator
@@ -37,7 +39,7 @@ from .security.request_headers import CONFIG_MAP, NAMESPACE, TrustedProxies, tru
 from .security.serving_tls import ServingTls
 from .security.tokens import TokenReviews
 from .serving import serve
-from .settings import Settings, SettingsError, describe_settings, read_settings
+from .settings import Address, Settings, SettingsError, describe_settings, read_settings
 from .sources.broker_sampling import BrokerSampling
 from .sources.engine_pods import EnginePods
 from .sources.kafka_brokers import KafkaBrokers
@@ -103,6 +105,7 @@ class Adapter:
             self._draining,
             time.time,
         )
+        self._last_known_good_of_keda = LastKnownGood()
         self._monitoring.watch_samples(self._pods.fleet, self._store, self._tls)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -141,7 +144,25 @@ class Adapter:
         stack.push_async_callback(await serve(self._api.application(), self._settings.listen, self._tls))
         address = self._settings.listen
         _log.info("serving the metrics APIs on %s port %d", address.host, address.port)
+        if self._settings.keda_listen is not None:
+            stack.push_async_callback(await self._serve_keda(self._settings.keda_listen))
         await asyncio.Event().wait()
+
+    async def _serve_keda(self, address: Address) -> Callable[[], Awaitable[None]]:
+        """Open the port that KEDA asks, and give back what closes it."""
+        # Not at the top: an adapter that isn't asked by KEDA need not hold gRPC in memory.
+        from .keda.service import ExternalScaler
+        from .keda.serving import KedaServer, KedaTls
+
+        scaler = ExternalScaler(self._view_of_keda, self._monitoring, lambda: self._draining.begun)
+        tls = KedaTls(self._settings.certificate_folder, self._settings.keda_client_authority)
+        server = KedaServer(scaler, address, tls)
+        await server.start()
+        _log.info("serving KEDA on %s port %d", address.host, address.port)
+        return server.stop
+
+    def _view_of_keda(self) -> MetricView:
+        return MetricView(self._pods.fleet(), self._store, time.time(), self._last_known_good_of_keda)
 
     async def _wait_for_authentication(self) -> None:
         while True:

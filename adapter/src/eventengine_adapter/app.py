@@ -172,12 +172,9 @@ class MetricsApi:
             )
         else:
             content = namespace_metric_list(view, route, query.get("metricLabelSelector"))
-        for age_seconds in view.served_ages_seconds:
-            self._monitoring.freshness_seconds.labels(route.group).observe(age_seconds)
-        if view.served_ages_seconds:
-            self._monitoring.served_age_seconds.labels(route.metric).set(max(view.served_ages_seconds))
-        if view.served_last_known_good:
-            self._monitoring.last_known_good.labels(route.metric).inc(view.served_last_known_good)
+        self._monitoring.note_served(
+            route.group, route.metric, view.served_ages_seconds, view.served_last_known_good
+        )
         return content
 
     def _document(self, request: web.Request, route: Route, query: Mapping[str, str]) -> web.Response:

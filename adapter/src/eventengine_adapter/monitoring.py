@@ -7,7 +7,7 @@ labels of the sample ages only, and only `ENGINES_MAX` of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -96,6 +96,17 @@ class Monitoring:
             "1 while the adapter is being stopped and still serves.",
             registry=self.registry,
         )
+
+    def note_served(
+        self, group: str, metric: str, ages_seconds: Sequence[float], last_known_good: int
+    ) -> None:
+        """Count an answer: the age of each of its values, and how many of them were not fresh."""
+        for age_seconds in ages_seconds:
+            self.freshness_seconds.labels(group).observe(age_seconds)
+        if ages_seconds:
+            self.served_age_seconds.labels(metric).set(max(ages_seconds))
+        if last_known_good:
+            self.last_known_good.labels(metric).inc(last_known_good)
 
     def watch_samples(self, fleet: Callable[[], Fleet], store: SampleStore, tls: ServingTls) -> None:
         """Report ages of samples and the end of the certificate whenever the metrics are read."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from eventengine_contract.well_known import PORT_ADAPTER, PORT_TELEMETRY
+from eventengine_contract.well_known import PORT_ADAPTER, PORT_KEDA_SCALER, PORT_TELEMETRY
 
 PREFIX: Final = "EVENTENGINE_ADAPTER_"
 _SERVICE_LINK: Final = re.compile(r"EVENTENGINE_ADAPTER_(PORT|SERVICE_HOST|SERVICE_PORT)(_.*)?")
@@ -44,6 +44,8 @@ class Settings:
     read_timeout_seconds: float
     reads_max: int
     broker_lag: bool
+    keda_listen: Address | None
+    keda_client_authority: Path | None
     drain_seconds: float
     anonymous: bool
     log_level: str
@@ -102,6 +104,10 @@ def _choice(*values: str) -> Callable[[str], str]:
     return parse
 
 
+def _optional_path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
 def _switch(text: str) -> bool:
     return _choice("true", "false")(text) == "true"
 
@@ -113,7 +119,7 @@ SETTINGS: Final = (
     Setting(
         "kubeconfig",
         "",
-        lambda text: Path(text) if text else None,
+        _optional_path,
         "kubeconfig; empty for the service account",
     ),
     Setting(
@@ -129,6 +135,18 @@ SETTINGS: Final = (
         "true",
         _switch,
         "whether Kafka brokers are asked for the lag of what no pod owns; false: no pod, no lag",
+    ),
+    Setting(
+        "keda_listen",
+        "",
+        lambda text: _address(text) if text else None,
+        f"address of the external scaler for KEDA (gRPC, TLS), such as 0.0.0.0:{PORT_KEDA_SCALER}; empty: none",
+    ),
+    Setting(
+        "keda_client_authority",
+        "",
+        _optional_path,
+        "file with the authority whose certificates may ask the external scaler; empty: anybody who reaches it",
     ),
     Setting("drain_seconds", "10", _number(0, 120), "time to go on serving after being told to stop"),
     Setting("anonymous", "true", _switch, "whether requests without credentials are reviewed as anonymous"),

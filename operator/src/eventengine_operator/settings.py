@@ -16,7 +16,7 @@ from eventengine_contract.quantities import NANOSECONDS, parse_duration
 from eventengine_contract.well_known import ADAPTER_SERVICE, PORT_OPERATOR, SYSTEM_NAMESPACE
 
 PREFIX: Final = "EVENTENGINE_OPERATOR_"
-MetricsMode = Literal["auto", "custom-only", "off"]
+MetricsMode = Literal["auto", "custom-only", "keda", "off"]
 _NAME: Final = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
 
 

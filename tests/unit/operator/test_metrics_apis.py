@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import pytest
 from eventengine_operator.manifests.metrics_apis import AdapterPlace, api_service, installation_labels
 from eventengine_operator.reconciling.actions import Apply, Delete
 from eventengine_operator.reconciling.metrics_apis import judge_apis, plan_api_services, wanted_apis
@@ -87,6 +88,27 @@ def test_external_one_goes_in_mode_custom_only_as_it_was_seen() -> None:
     assert (action.reference.name, action.uid, action.resource_version) == (EXTERNAL, f"uid-{EXTERNAL}", "3")
 
 
+def test_with_keda_the_external_api_is_left_to_it() -> None:
+    assert wanted_apis("keda") == CUSTOM_ONLY
+
+
+@pytest.mark.parametrize(
+    ("service", "owner"),
+    [
+        ("keda-operator-metrics-apiserver", "KEDA (other/keda-operator-metrics-apiserver)"),
+        ("datadog-cluster-agent-metrics-server", "Datadog (other/datadog-cluster-agent-metrics-server)"),
+        ("prometheus-adapter", "prometheus-adapter (other/prometheus-adapter)"),
+        ("home-made", "other/home-made"),
+    ],
+)
+def test_owner_that_people_know_is_called_by_its_name(service: str, owner: str) -> None:
+    foreign = theirs()
+    foreign["spec"]["service"] = {"namespace": "other", "name": service}
+    apis = judge_apis(AUTO, ours() | {EXTERNAL: foreign}, PLACE)
+    assert apis.external is not None
+    assert apis.external.detail == f"it is served by {owner}, which the operator doesn't replace"
+
+
 def test_owner_of_a_foreign_api_is_named() -> None:
     apis = judge_apis(AUTO, ours() | {EXTERNAL: theirs()}, PLACE)
     assert apis.custom is not None
@@ -94,7 +116,7 @@ def test_owner_of_a_foreign_api_is_named() -> None:
     assert apis.custom.state == "Available"
     assert (apis.external.state, apis.external.detail) == (
         "Foreign",
-        "it is served by keda/keda-metrics, which the operator doesn't replace",
+        "it is served by KEDA (keda/keda-metrics), which the operator doesn't replace",
     )
 
 

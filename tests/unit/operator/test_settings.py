@@ -45,7 +45,7 @@ def test_values_are_read_by_their_type() -> None:
         ({"METRIC_MODE": "auto"}, "EVENTENGINE_OPERATOR_METRIC_MODE: unknown"),
         (
             {"METRICS_MODE": "all"},
-            "EVENTENGINE_OPERATOR_METRICS_MODE: 'all' is none of auto, custom-only, off",
+            "EVENTENGINE_OPERATOR_METRICS_MODE: 'all' is none of auto, custom-only, keda, off",
         ),
         ({"WORKERS": "many"}, "EVENTENGINE_OPERATOR_WORKERS: "),
         ({"WORKERS": "0"}, "EVENTENGINE_OPERATOR_WORKERS: must be above 0"),

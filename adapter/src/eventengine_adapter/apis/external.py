@@ -30,10 +30,7 @@ def external_metric_list(view: MetricView, route: Route, label_selector: str | N
     if metric is None:
         raise statuses.not_found(f"the server could not find the external metric {route.metric}")
     question = Question(metric, read_selector(label_selector, "labelSelector"), view.now_seconds)
-    with answering(f"namespace {route.namespace}"):
-        values = _values(view, question, view.fleet.engines(route.namespace))
-    for value in values:
-        view.note_served(value)
+    values = values_of(view, question, view.fleet.engines(route.namespace), f"namespace {route.namespace}")
     return {
         "kind": "ExternalMetricValueList",
         "apiVersion": f"{EXTERNAL_GROUP}/{route.version}",
@@ -42,17 +39,26 @@ def external_metric_list(view: MetricView, route: Route, label_selector: str | N
     }
 
 
-def _values(view: MetricView, question: Question, engines: Sequence[Engine]) -> list[Value]:
-    """The values over all engines; an engine's own items stand or fall alone, one over all of them together."""
+def values_of(
+    view: MetricView, question: Question, engines: Sequence[Engine], where: str, *, may_be_old: bool = True
+) -> list[Value]:
+    """The values over all engines; an engine's own items stand or fall alone, one over all of them together.
+
+    `may_be_old` says whether a value that was fresh once will do where the EventEngine allows it.
+
+    Raises:
+        ApiError: 400 for a selector that the metric doesn't take, 503 for what is not fresh.
+    """
     single_item = question.selector.mentions(AGGREGATION_LABEL) or question.metric.aggregation in _COMBINED
     groups = [engines] if single_item else [[engine] for engine in engines]
-    return [
-        value
-        for group in groups
-        for value in view.last_known_good.answer(
-            question, group, partial(external_values, question, group, view.store)
-        )
-    ]
+    values: list[Value] = []
+    with answering(where):
+        for group in groups:
+            fresh = partial(external_values, question, group, view.store)
+            values += view.last_known_good.answer(question, group, fresh) if may_be_old else fresh()
+    for value in values:
+        view.note_served(value)
+    return values
 
 
 def _item(name: str, value: Value) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class MetricsApiKeeper:
         self,
         api: KubernetesApi,
         place: AdapterPlace,
-        mode: Literal["auto", "custom-only"],
+        mode: Literal["auto", "custom-only", "keda"],
         policy: Policy,
         owner: Object | None,
         measurements: Measurements,

@@ -8,7 +8,7 @@ carry this installation's labels; another installation's count as another's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 from eventengine_operator.manifests.metrics_apis import (
     AGGREGATED_APIS,
@@ -33,14 +33,22 @@ from .actions import Apply, Delete
 from .comparing import differs
 from .observations import MetricsApi, MetricsApis
 
+_KNOWN_OWNERS: Final = {
+    "keda": "KEDA",
+    "datadog": "Datadog",
+    "prometheus-adapter": "prometheus-adapter",
+    "kube-metrics-adapter": "kube-metrics-adapter",
+}
+"""What the names of other adapters' services contain, as their charts and manifests make them."""
+
 
 def is_ours(live: Object, namespace: str) -> bool:
     """Whether the installation in `namespace` made the APIService."""
     return installation_labels(namespace).items() <= labels_of(live).items()
 
 
-def wanted_apis(mode: Literal["auto", "custom-only"]) -> tuple[AggregatedApi, ...]:
-    """The APIs that this installation would serve."""
+def wanted_apis(mode: Literal["auto", "custom-only", "keda"]) -> tuple[AggregatedApi, ...]:
+    """The APIs that this installation would serve; with `keda` the external one is KEDA's."""
     return AGGREGATED_APIS if mode == "auto" else CUSTOM_APIS
 
 
@@ -82,6 +90,14 @@ def judge_apis(
     )
 
 
+def _owner(present: Object) -> str:
+    """Who serves an API that isn't ours: the service, and by what name people know it."""
+    name = text_at(present, "spec", "service", "name")
+    service = f"{text_at(present, 'spec', 'service', 'namespace')}/{name}"
+    known = next((title for part, title in _KNOWN_OWNERS.items() if part in name), None)
+    return f"{known} ({service})" if known else service
+
+
 def _judge(
     api: AggregatedApi, wanted: tuple[AggregatedApi, ...], live: Mapping[str, Object], place: AdapterPlace
 ) -> MetricsApi:
@@ -90,9 +106,8 @@ def _judge(
         reason = "it was not made yet" if api in wanted else "not served in this mode of the operator"
         return MetricsApi(api.name, "Absent", reason)
     if not is_ours(present, place.namespace):
-        service = f"{text_at(present, 'spec', 'service', 'namespace')}/{text_at(present, 'spec', 'service', 'name')}"
         return MetricsApi(
-            api.name, "Foreign", f"it is served by {service}, which the operator doesn't replace"
+            api.name, "Foreign", f"it is served by {_owner(present)}, which the operator doesn't replace"
         )
     available = condition_of(present, "Available")
     if available.get("status") != "True":
