@@ -29,7 +29,7 @@ PROGRAMS: Final = REPOSITORY / "build" / "benchmarks" / "programs"
 RUN_DEADLINE_SECONDS: Final = 1800.0
 METER: Final = "hiccups"
 NICENESS: Final = -20
-"""Of every measured program, ours and the peers' alike: a service of the machine that wakes up must not take its CPU."""
+"""Of every measured program, ours or a peer: a service of the machine that wakes up must not take its CPU."""
 
 
 @cache
