@@ -131,7 +131,7 @@ impl Descriptor {
 
     /// Byte position of a dead letter's fault.
     pub fn refusal_position(&self) -> u32 {
-        debug_assert_eq!(self.kind, Kind::DeadLetter);
+        debug_assert!(matches!(self.kind, Kind::Refused | Kind::DeadLetter));
         self.routing.district
     }
 }

@@ -77,7 +77,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
             Kind::Event => self.apply(&descriptor, &mut chunk),
             _ => {
                 let reason = Reason::from_number(descriptor.reason).unwrap_or(Reason::InvalidJson);
-                Err(Refusal::new(reason, descriptor.length as usize))
+                Err(Refusal::new(reason, descriptor.refusal_position() as usize))
             }
         };
         match applied {

@@ -390,18 +390,22 @@ impl State {
         };
         let pool = Arc::clone(self.allocator.pool());
         let bytes = pool.bytes_mut(&mut chunk);
-        let fits = payload.len() <= bytes.len().min(self.payload_bytes_max);
+        let allowed = bytes.len().min(self.payload_bytes_max);
         let length = payload.len().min(bytes.len());
         bytes[..length].copy_from_slice(&payload[..length]);
-        let kind = if fits { Kind::Event } else { Kind::Refused };
-        self.push(Descriptor {
-            kind,
-            reason: Reason::TooLarge as u8,
+        let event = Descriptor {
+            kind: Kind::Event,
             chunk: pool.send(chunk),
             length: length as u32,
             original_length: payload.len() as u32,
             ..base
-        });
+        };
+        if payload.len() <= allowed {
+            self.push(event);
+        } else {
+            let routing = Descriptor::refused_at(allowed as u32);
+            self.push(Descriptor { kind: Kind::Refused, reason: Reason::TooLarge as u8, routing, ..event });
+        }
     }
 
     fn push(&mut self, descriptor: Descriptor) {
