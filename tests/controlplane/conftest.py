@@ -9,7 +9,8 @@ import pytest
 from eventengine_harness.accesses import KubernetesAccess
 from eventengine_harness.control_planes import LoopbackControlPlane
 
-from .operators import OperatorPlane
+from .operators import OperatorPlane, OperatorProcess, operating
+from .spaces import Space
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +40,25 @@ def operator_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operato
     """A control plane for operators alone: they act on the whole cluster, and on cluster-wide objects."""
     with LoopbackControlPlane() as running:
         yield OperatorPlane(running, tmp_path_factory.mktemp("operators"))
+
+
+@pytest.fixture(scope="module")
+def operator(
+    request: pytest.FixtureRequest, operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """A leading operator for the module's tests, installed as `eventengine-<what the module is about>`.
+
+    A module that wants other settings has a fixture of that name itself, out of `operating`.
+    """
+    module = request.module.__name__.rpartition(".")[2]
+    namespace = f"eventengine-{module.removeprefix('test_').replace('_', '-')}"
+    kubeconfig = operator_plane.install_rights(namespace)
+    with operating(kubeconfig, namespace, tmp_path_factory.mktemp("operator")) as running:
+        yield running
+
+
+@pytest.fixture
+def space(operator: OperatorProcess, operator_plane: OperatorPlane) -> Iterator[Space]:
+    """A fresh namespace that the module's operator serves."""
+    with Space(operator_plane.access, operator) as made:
+        yield made

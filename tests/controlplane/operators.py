@@ -9,6 +9,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -177,6 +179,22 @@ class OperatorProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(STOP_SECONDS_MAX)
+
+
+@contextmanager
+def operating(kubeconfig: Path, namespace: str, folder: Path, **settings: str) -> Iterator[OperatorProcess]:
+    """A leading operator, patient about its Lease and without the metrics APIs unless the settings say otherwise.
+
+    Ends in order, without a traceback, and having lacked no right.
+    """
+    log = folder / "operator.log"
+    settings = {"metrics_mode": "off", **PATIENT, **settings}
+    with OperatorProcess(kubeconfig, namespace, log, **settings) as running:
+        running.wait_leading()
+        yield running
+        assert running.stop() == 0, running.log()
+    assert "Traceback" not in log.read_text(), running.log()
+    assert '" cannot ' not in log.read_text(), f"a right is missing in the chart: {running.log()}"
 
 
 def snapshot(pod: str, namespace: str, *, reasons: list[str], cpu_set: str, exclusive: bool) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from eventengine_harness.accesses import condition_of
 from eventengine_harness.waiting import wait_for
 
-from .operators import PATIENT, OperatorPlane, OperatorProcess
 from .spaces import HPA, KAFKA, Space
 
 CHILDREN = (
@@ -22,26 +21,6 @@ CHILDREN = (
     "hpa/hunt",
 )
 Object = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def operator(
-    operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    kubeconfig = operator_plane.install_rights("eventengine-system")
-    log = tmp_path_factory.mktemp("operator") / "operator.log"
-    with OperatorProcess(kubeconfig, "eventengine-system", log, metrics_mode="off", **PATIENT) as running:
-        running.wait_leading()
-        yield running
-        assert running.stop() == 0, running.log()
-    assert "Traceback" not in log.read_text(), running.log()
-    assert '" cannot ' not in log.read_text(), f"a right is missing in the chart: {running.log()}"
-
-
-@pytest.fixture
-def space(operator: OperatorProcess, operator_plane: OperatorPlane) -> Iterator[Space]:
-    with Space(operator_plane.access, operator) as made:
-        yield made
 
 
 def test_engine_becomes_its_objects_owned_by_it(space: Space) -> None:

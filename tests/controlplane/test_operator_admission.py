@@ -5,37 +5,15 @@ The test plays the kubelet: a plain node can't be made to refuse a pod for how i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from eventengine_harness.accesses import condition_of
 
-from .operators import PATIENT, OperatorPlane, OperatorProcess
 from .spaces import KAFKA, Space
 
 Object = dict[str, Any]
 PINNED = {"cpus": 1, "memory": "64Mi", "pinning": "Required"}
-
-
-@pytest.fixture(scope="module")
-def operator(
-    operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    kubeconfig = operator_plane.install_rights("eventengine-admission")
-    log = tmp_path_factory.mktemp("operator") / "operator.log"
-    with OperatorProcess(kubeconfig, "eventengine-admission", log, metrics_mode="off", **PATIENT) as running:
-        running.wait_leading()
-        yield running
-        assert running.stop() == 0, running.log()
-    assert "Traceback" not in log.read_text(), running.log()
-    assert '" cannot ' not in log.read_text(), f"a right is missing in the chart: {running.log()}"
-
-
-@pytest.fixture
-def space(operator: OperatorProcess, operator_plane: OperatorPlane) -> Iterator[Space]:
-    with Space(operator_plane.access, operator) as made:
-        yield made
 
 
 def test_workload_is_held_instead_of_storming_and_tried_again(space: Space) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from .operators import PATIENT, OperatorPlane, OperatorProcess
 from .spaces import HPA, Space
 
 Object = dict[str, Any]
@@ -38,28 +36,6 @@ RULES = {
     "policies": [{"type": "Percent", "value": 50, "periodSeconds": 60}],
     "tolerance": "50m",
 }
-
-
-@pytest.fixture(scope="module")
-def operator(
-    operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    kubeconfig = operator_plane.install_rights("eventengine-autoscaling")
-    log = tmp_path_factory.mktemp("operator") / "operator.log"
-    with OperatorProcess(
-        kubeconfig, "eventengine-autoscaling", log, metrics_mode="off", **PATIENT
-    ) as running:
-        running.wait_leading()
-        yield running
-        assert running.stop() == 0, running.log()
-    assert "Traceback" not in log.read_text(), running.log()
-    assert '" cannot ' not in log.read_text(), f"a right is missing in the chart: {running.log()}"
-
-
-@pytest.fixture
-def space(operator: OperatorProcess, operator_plane: OperatorPlane) -> Iterator[Space]:
-    with Space(operator_plane.access, operator) as made:
-        yield made
 
 
 def annotate(space: Space, *annotations: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from eventengine_harness.waiting import wait_for
 
 from .fault_proxy import GONE, Answer, FaultProxy, Request
-from .operators import PATIENT, OperatorPlane, OperatorProcess
+from .operators import OperatorPlane, OperatorProcess, operating
 from .spaces import HPA, Space
 
 CHILDREN = ("deployment/hunt", "service/hunt", "configmap/hunt-engine", "networkpolicy/hunt", "pdb/hunt")
@@ -31,13 +31,9 @@ def proxy(operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def operator(proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    log = tmp_path_factory.mktemp("operator") / "operator.log"
-    settings = {"metrics_mode": "off", "resync_seconds": "4", **PATIENT}
-    with OperatorProcess(proxy.kubeconfig, "eventengine-faults", log, **settings) as running:
-        running.wait_leading()
+    folder = tmp_path_factory.mktemp("operator")
+    with operating(proxy.kubeconfig, "eventengine-faults", folder, resync_seconds="4") as running:
         yield running
-        assert running.stop() == 0, running.log()
-    assert "Traceback" not in log.read_text(), running.log()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import yaml
 from eventengine_harness.accesses import KubernetesAccess, condition_of
 from eventengine_harness.waiting import wait_for
 
-from .operators import PATIENT, OperatorPlane, OperatorProcess, snapshot
+from .operators import OperatorPlane, OperatorProcess, snapshot
 
 SECONDS = 30.0
 TELEMETRY_PORT = 9464
@@ -115,17 +115,6 @@ class Fleet:
             deadline_seconds=SECONDS,
         )
         return found["status"], condition_of(found, kind)["message"]
-
-
-@pytest.fixture(scope="module")
-def operator(
-    operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    kubeconfig = operator_plane.install_rights("eventengine-pods")
-    log = tmp_path_factory.mktemp("operator") / "operator.log"
-    with OperatorProcess(kubeconfig, "eventengine-pods", log, metrics_mode="off", **PATIENT) as running:
-        running.wait_leading()
-        yield running
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from eventengine_harness.exceptions import CommandError
 
-from .operators import PATIENT, OperatorPlane, OperatorProcess
 from .spaces import Space
 
 Object = dict[str, Any]
@@ -34,26 +32,6 @@ SERVICE_MONITORS: Object = {
     },
 }
 """The Prometheus operator's own, as far as its name and place go."""
-
-
-@pytest.fixture(scope="module")
-def operator(
-    operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    kubeconfig = operator_plane.install_rights("eventengine-workloads")
-    log = tmp_path_factory.mktemp("operator") / "operator.log"
-    with OperatorProcess(kubeconfig, "eventengine-workloads", log, metrics_mode="off", **PATIENT) as running:
-        running.wait_leading()
-        yield running
-        assert running.stop() == 0, running.log()
-    assert "Traceback" not in log.read_text(), running.log()
-    assert '" cannot ' not in log.read_text(), f"a right is missing in the chart: {running.log()}"
-
-
-@pytest.fixture
-def space(operator: OperatorProcess, operator_plane: OperatorPlane) -> Iterator[Space]:
-    with Space(operator_plane.access, operator) as made:
-        yield made
 
 
 def evict(space: Space, pod: str) -> None:
