@@ -17,12 +17,13 @@ from eventengine_contract.quantities import parse_quantity_millis
 from eventengine_harness import builds
 from eventengine_harness.exceptions import CommandError
 from eventengine_harness.running import run
+from eventengine_operator.manifests.metrics_apis import AdapterPlace
 from eventengine_operator.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "eventengine"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
-OPAQUE = re.compile(r"\.(resources|topologySpreadConstraints)$")
+OPAQUE = re.compile(r"\.(resources|topologySpreadConstraints|issuerRef)$")
 """Values that are an object or a list of Kubernetes' own and count as one."""
 
 CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
@@ -53,6 +54,11 @@ ALTERNATIVES: dict[str, str] = {
         }.items()
     },
     "operator.watchNamespaces": "[red, blue]",
+    "operator.followSecrets": "false",
+    "operator.canarySeconds": "60",
+    "certificates.mode": "cert-manager",
+    "certificates.issuerRef": "{name: company, kind: ClusterIssuer}",
+    "certificates.duration": "24h",
     "adapter.maxUnavailable": "50%",
     "adapter.topologySpreadConstraints": "[]",
     "adapter.brokerLag": "false",
@@ -68,6 +74,8 @@ NEEDS = {
     "adapter.maxUnavailable": {"adapter.replicas": "2"},
     "keda.clientAuthoritySecret": {"metricsApis.mode": "keda"},
     "keda.allowFrom": {"metricsApis.mode": "keda"},
+    "certificates.issuerRef": {"certificates.mode": "cert-manager"},
+    "certificates.duration": {"certificates.mode": "cert-manager"},
 }
 """Values that act only along with others."""
 
@@ -120,7 +128,9 @@ def objects() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def everything() -> list[dict[str, Any]]:
     """What the chart makes with all its options on."""
-    return render(values="{adapter: {replicas: 2}, operator: {replicas: 2}, networkPolicy: {enabled: true}}")
+    return render(
+        values="{adapter: {replicas: 2}, operator: {replicas: 2, canarySeconds: 60}, networkPolicy: {enabled: true}}"
+    )
 
 
 def named(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
@@ -225,12 +235,86 @@ def test_no_rule_uses_a_wildcard_or_a_verb_that_raises_rights(everything: list[d
         assert not any(resource.endswith("/*") for resource in rule["resources"]), role
 
 
-def test_secrets_are_reached_by_name_only(everything: list[dict[str, Any]]) -> None:
-    reached = [
-        (role, rule["resourceNames"]) for role, rule in rules(everything) if "secrets" in rule["resources"]
+def test_secrets_are_written_by_name_only_and_read_no_otherwise_once_following_them_is_off(
+    everything: list[dict[str, Any]],
+) -> None:
+    by_name = (
+        "Role eventengine-operator",
+        [well_known.ADAPTER_CA_SECRET, well_known.ADAPTER_TLS_SECRET],
+        ["get", "create", "patch"],
+    )
+
+    def reached(objects: list[dict[str, Any]]) -> list[tuple[str, Any, list[str]]]:
+        return [
+            (role, rule.get("resourceNames"), rule["verbs"])
+            for role, rule in rules(objects)
+            if "secrets" in rule["resources"]
+        ]
+
+    following = ("ClusterRole eventengine-operator", None, ["get", "list", "watch"])
+    assert reached(everything) == [following, by_name]
+    assert reached(render(values=nested("operator.followSecrets", "false"))) == [by_name]
+
+
+@pytest.mark.parametrize("mode", ["cert-manager", "existing"])
+def test_certificates_of_others_may_only_be_read(mode: str) -> None:
+    rendered = render(values=merged({"certificates.mode": mode, "operator.followSecrets": "false"}))
+    reached = [rule for _, rule in rules(rendered) if "secrets" in rule["resources"]]
+    assert [(rule["resourceNames"], rule["verbs"]) for rule in reached] == [
+        ([well_known.ADAPTER_TLS_SECRET], ["get"])
     ]
-    assert reached == [
-        ("Role eventengine-operator", [well_known.ADAPTER_CA_SECRET, well_known.ADAPTER_TLS_SECRET])
+
+
+def test_cert_manager_is_asked_for_the_secret_and_the_names_that_the_adapter_serves_with() -> None:
+    made = {
+        (item["kind"], item["metadata"]["name"]): item["spec"]
+        for item in render(values=nested("certificates.mode", "cert-manager"))
+        if item["apiVersion"].startswith("cert-manager.io/")
+    }
+    serving = made["Certificate", "eventengine-adapter"]
+    assert serving["secretName"] == well_known.ADAPTER_TLS_SECRET
+    assert (
+        tuple(serving["dnsNames"])
+        == AdapterPlace(well_known.SYSTEM_NAMESPACE, well_known.ADAPTER_SERVICE, 443).names
+    )
+    issuer = made["Issuer", serving["issuerRef"]["name"]]
+    authority = made["Certificate", "eventengine-adapter-authority"]
+    assert issuer["ca"]["secretName"] == authority["secretName"]
+    assert authority["isCA"] is True
+    assert ("Issuer", authority["issuerRef"]["name"]) in made
+    company = merged(
+        {
+            "certificates.mode": "cert-manager",
+            "certificates.issuerRef": "{name: company, kind: ClusterIssuer}",
+        }
+    )
+    (only,) = [item for item in render(values=company) if item["apiVersion"].startswith("cert-manager.io/")]
+    assert only["spec"]["issuerRef"] == {"name": "company", "kind": "ClusterIssuer"}
+
+
+@pytest.mark.parametrize(
+    ("served", "namespace"),
+    [
+        ("[]", "eventengine-system"),
+        ("[red, eventengine-system]", "eventengine-system"),
+        ("[red, blue]", "blue"),
+    ],
+)
+def test_canary_may_be_written_where_the_operator_keeps_it(served: str, namespace: str) -> None:
+    rendered = render(values=merged({"operator.canarySeconds": "60", "operator.watchNamespaces": served}))
+    role = named(rendered, "Role", "eventengine-operator-canary")
+    settings = read_settings(
+        environment(rendered, "eventengine-operator")
+        | {"EVENTENGINE_OPERATOR_NAMESPACE": "eventengine-system"}
+    )
+    assert role["metadata"]["namespace"] == settings.canary_namespace == namespace
+    assert role["rules"] == [
+        {
+            "apiGroups": ["eventengine.dev"],
+            "resources": ["eventengines"],
+            "resourceNames": [well_known.CANARY],
+            "verbs": ["create", "patch"],
+        }
     ]
 
 
@@ -254,7 +338,11 @@ def test_api_services_are_changed_by_name_only_and_not_at_all_when_the_mode_is_o
     assert [set(rule["verbs"]) for _, rule in rules(switched_off) if "apiservices" in rule["resources"]] == [
         {"get", "delete"}
     ]
-    assert not [rule for _, rule in rules(switched_off) if "secrets" in rule["resources"]]
+    assert not [
+        rule
+        for role, rule in rules(switched_off)
+        if "secrets" in rule["resources"] and role.startswith("Role ")
+    ]
 
 
 def test_operator_confined_to_namespaces_has_rights_on_workloads_in_these_alone() -> None:
@@ -272,6 +360,9 @@ def test_operator_understands_every_setting_it_is_given() -> None:
         "engine.image.tag": "9.9.9",
         "operator.watchNamespaces": "[red, blue]",
         "operator.logLevel": "warning",
+        "operator.followSecrets": "false",
+        "operator.canarySeconds": "60",
+        "certificates.mode": "existing",
         "metricsApis.mode": "custom-only",
     }
     settings = read_settings(environment(render(values=merged(values)), "eventengine-operator"))
@@ -279,6 +370,9 @@ def test_operator_understands_every_setting_it_is_given() -> None:
     assert settings.watch_namespaces == ("blue", "red")
     assert settings.log_level == "WARNING"
     assert settings.metrics_mode == "custom-only"
+    assert settings.follow_secrets is False
+    assert settings.canary_seconds == 60
+    assert settings.certificates == "existing"
     assert settings.deployment == "eventengine-operator"
     assert settings.namespace == settings.identity == "from-the-pod"
 
@@ -454,6 +548,9 @@ def test_chart_and_packages_have_one_version() -> None:
         ("{crds: {kep: true}}", "kep"),
         ("{metricsApis: {mode: on}}", "mode"),
         ("{adapter: {replicas: 0}}", "replicas"),
+        ("{certificates: {mode: mine}}", "mode"),
+        ("{certificates: {duration: long}}", "duration"),
+        ("{operator: {canarySeconds: -1}}", "canarySeconds"),
         ("{adapter: {replicas: '2'}}", "replicas"),
         ("{operator: {logLevel: verbose}}", "logLevel"),
         ("{operator: {resources: {requests: {cpu: lots}}}}", "cpu"),

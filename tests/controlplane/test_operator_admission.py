@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from eventengine_harness.accesses import condition_of
 
 from .spaces import KAFKA, Space

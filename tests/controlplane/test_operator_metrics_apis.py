@@ -6,7 +6,9 @@ import base64
 import json
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 from eventengine_harness.accesses import KubernetesAccess, condition_of
 from eventengine_harness.waiting import wait_for
+from eventengine_operator.certificates.issuing import KeyPair, issue_authority, issue_serving
 
 from .operators import OperatorPlane, OperatorProcess
 
@@ -42,6 +45,7 @@ class Installation:
             self.namespace,
             self.log,
             watch_namespaces=self.engines,
+            follow_secrets="false",
             metrics_resync_seconds="1",
             **settings,
         )
@@ -79,17 +83,24 @@ class Installation:
         self.access.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(document))
 
 
-@pytest.fixture
-def installation(operator_plane: OperatorPlane, tmp_path: Path) -> Iterator[Installation]:
+@contextmanager
+def installed(plane: OperatorPlane, folder: Path, *values: str) -> Iterator[Installation]:
     namespace, engines = f"system-{secrets.token_hex(3)}", f"engines-{secrets.token_hex(3)}"
-    access = operator_plane.access
+    access = plane.access
     access.kubectl("create", "namespace", engines)
-    kubeconfig = operator_plane.install_rights(namespace, f"operator.watchNamespaces={{{engines}}}")
-    yield Installation(access, namespace, engines, kubeconfig, tmp_path / "operator.log")
+    values = (f"operator.watchNamespaces={{{engines}}}", "operator.followSecrets=false", *values)
+    kubeconfig = plane.install_rights(namespace, *values)
+    yield Installation(access, namespace, engines, kubeconfig, folder / "operator.log")
     for name in (*CUSTOM, EXTERNAL):
         access.delete("apiservice", name)
     for name in (engines, namespace):
         access.delete("namespace", name, wait=False)
+
+
+@pytest.fixture
+def installation(operator_plane: OperatorPlane, tmp_path: Path) -> Iterator[Installation]:
+    with installed(operator_plane, tmp_path) as made:
+        yield made
 
 
 def verify(serving: bytes, bundle: bytes, name: str) -> None:
@@ -225,6 +236,61 @@ def test_custom_only_leaves_the_external_api_to_others(installation: Installatio
         operator.wait_leading()
         installation.access.wait_until_gone("apiservice", EXTERNAL, deadline_seconds=SECONDS)
         assert installation.api_service(CUSTOM[0]) is not None
+
+
+def provide(installation: Installation, authority: KeyPair) -> None:
+    """Write the adapter's Secret as cert-manager, or a person, would."""
+    names = (f"eventengine-adapter.{installation.namespace}.svc",)
+    serving = issue_serving(authority, names, datetime.now(UTC), timedelta(hours=1))
+    entries = {"ca.crt": authority.certificate, "tls.crt": serving.certificate, "tls.key": serving.key}
+    installation.access.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": {"name": "eventengine-adapter-tls", "namespace": installation.namespace},
+            "data": {name: base64.b64encode(value).decode() for name, value in entries.items()},
+        }
+    )
+
+
+@pytest.mark.parametrize("mode", ["existing", "cert-manager"])
+def test_certificates_of_others_are_read_and_never_written(
+    operator_plane: OperatorPlane, tmp_path: Path, mode: str
+) -> None:
+    first, second = (issue_authority(datetime.now(UTC), timedelta(hours=2)) for _ in range(2))
+    with (
+        installed(operator_plane, tmp_path, f"certificates.mode={mode}") as installation,
+        installation.operator(certificates=mode) as operator,
+    ):
+        operator.wait_leading()
+        installation.declare_engine()
+        wait_for(
+            lambda: (
+                "it doesn't exist; create it"
+                in installation.engine_condition("MetricsAvailable").get("message", "")
+            ),
+            "the missing Secret to be named",
+            SECONDS,
+            last_seen=operator.log,
+        )
+        assert installation.api_service(EXTERNAL) is None, "nobody is sent to a server that can't be trusted"
+        provide(installation, first)
+        assert installation.bundle_of(EXTERNAL) == first.certificate
+        written = installation.secret("eventengine-adapter-tls")
+        assert operator.metric("eventengine_operator_certificate_expiry_timestamp_seconds") > 0
+        assert installation.secret("eventengine-adapter-tls") == written
+        provide(installation, second)
+        wait_for(
+            lambda: installation.bundle_of(EXTERNAL) == second.certificate + first.certificate,
+            "both CAs, until the adapter has the new certificate for sure",
+            SECONDS,
+        )
+        assert installation.secret("eventengine-adapter-ca") == {}
+        assert operator.stop() == 0
+        log = installation.log.read_text()
+        assert "PRIVATE KEY" not in log
+        assert '" cannot ' not in log
 
 
 def test_cleanup_removes_the_api_services_for_good_while_an_operator_runs(installation: Installation) -> None:

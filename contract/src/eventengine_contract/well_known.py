@@ -13,6 +13,7 @@ KIND: Final = "EventEngine"
 PLURAL: Final = "eventengines"
 SHORT_NAME: Final = "ee"
 
+LABEL_CANARY: Final = "eventengine.dev/canary"
 LABEL_ENGINE: Final = "eventengine.dev/engine"
 LABEL_COMPONENT: Final = "app.kubernetes.io/component"
 LABEL_INSTANCE: Final = "app.kubernetes.io/instance"
@@ -22,7 +23,9 @@ MANAGED_BY: Final = "eventengine-operator"
 PART_NAME: Final = "eventengine"
 COMPONENT_ENGINE: Final = "engine"
 
+ANNOTATION_CANARY_BEAT: Final = "eventengine.dev/canary-beat"
 ANNOTATION_CONFIG_HASH: Final = "eventengine.dev/config-hash"
+ANNOTATION_SECRETS_HASH: Final = "eventengine.dev/secrets-hash"
 ANNOTATION_SPEC_HASH: Final = "eventengine.dev/spec-hash"
 ANNOTATION_PAUSED: Final = "eventengine.dev/paused"
 ANNOTATION_PAUSED_SCALE_IN: Final = "eventengine.dev/paused-scale-in"
@@ -33,6 +36,7 @@ ADAPTER_SERVICE: Final = "eventengine-adapter"
 ADAPTER_TLS_SECRET: Final = "eventengine-adapter-tls"  # noqa: S105 - an object's name
 ADAPTER_CA_SECRET: Final = "eventengine-adapter-ca"  # noqa: S105 - an object's name
 OPERATOR_LEASE: Final = "eventengine-operator"
+CANARY: Final = "eventengine-canary"
 
 PORT_TCP_INGEST: Final = 9400
 PORT_QUIC_INGEST: Final = 9443

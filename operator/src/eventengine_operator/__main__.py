@@ -10,7 +10,7 @@ import sys
 from kubernetes.aio.config import ConfigException
 
 from .clients.errors import ApiError
-from .operating import clean_up, run_operator
+from .commands import clean_up, run_operator
 from .settings import SettingsError, describe_settings, read_settings
 
 EXIT_USAGE = 2

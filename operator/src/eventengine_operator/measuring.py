@@ -6,6 +6,8 @@ from object names, so that the number of series has a bound.
 
 from __future__ import annotations
 
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 
@@ -19,6 +21,12 @@ class Measurements:
         )
         self.queue_depth = Gauge(
             "eventengine_operator_queue_depth", "Keys waiting to be reconciled.", registry=self.registry
+        )
+        self.queue_seconds = Histogram(
+            "eventengine_operator_queue_seconds",
+            "How long a key waited for a worker.",
+            registry=self.registry,
+            buckets=(0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300),
         )
         self.queue_overflows = Counter(
             "eventengine_operator_queue_overflows_total",
@@ -40,6 +48,13 @@ class Measurements:
             ["verb", "resource", "code"],
             registry=self.registry,
         )
+        self.api_call_seconds = Histogram(
+            "eventengine_operator_api_call_seconds",
+            "Duration of a call to the API server, once it was its turn; watches aside.",
+            ["verb"],
+            registry=self.registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
         self.api_wait_seconds = Counter(
             "eventengine_operator_api_wait_seconds_total",
             "Time that calls waited for their turn: the client's own rate limit, and pauses the server asked for.",
@@ -47,6 +62,28 @@ class Measurements:
         )
         self.watch_events = Counter(
             "eventengine_operator_watch_events_total", "Watch events.", ["resource"], registry=self.registry
+        )
+        self.watch_age_seconds = Gauge(
+            "eventengine_operator_watch_age_seconds",
+            "Time since a watch told of something, bookmarks included where they are seen.",
+            ["resource"],
+            registry=self.registry,
+        )
+        self._told_at: dict[str, float] = {}
+        self.ghosts = Counter(
+            "eventengine_operator_ghosts_total",
+            "EventEngines that the watch took to exist and the API server doesn't list: missed deletions.",
+            registry=self.registry,
+        )
+        self.canary_seconds = Gauge(
+            "eventengine_operator_canary_seconds",
+            "How long the canary's last beat took from its write to its reconcile.",
+            registry=self.registry,
+        )
+        self.canary_unanswered = Gauge(
+            "eventengine_operator_canary_unanswered_beats",
+            "Beats of the canary in a row that were written and not heard of again.",
+            registry=self.registry,
         )
         self.reports = Counter(
             "eventengine_operator_engine_reports_total",
@@ -60,6 +97,14 @@ class Measurements:
             ["certificate"],
             registry=self.registry,
         )
+
+    def watch_told(self, resource: str) -> None:
+        """A watch told of something just now."""
+        is_new = resource not in self._told_at
+        self._told_at[resource] = time.monotonic()
+        if is_new:
+            age = self.watch_age_seconds.labels(resource)
+            age.set_function(lambda: time.monotonic() - self._told_at[resource])
 
     def exposition(self) -> bytes:
         """All of it in the Prometheus text format."""

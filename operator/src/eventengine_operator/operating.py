@@ -12,25 +12,27 @@ import logging
 import math
 import os
 import random
-import signal
+import secrets
 import time
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final
 
-from .clients.connections import open_api_client
 from .clients.engine_reports import EngineReports
 from .clients.errors import ApiError
 from .clients.event_posting import EventPoster
 from .clients.kubernetes_api import DEPLOYMENTS, ENGINES, KubernetesApi
 from .clients.leases import Leadership, LeaseTimes
-from .clients.pacing import Pace
+from .handlers.canary import keep_canary
+from .handlers.certificates import CertificateKeeper, CertificateReader, make_policy
 from .handlers.features import Features
-from .handlers.metrics_apis import MetricsApiKeeper, delete_api_services, make_policy
+from .handlers.metrics_apis import MetricsApiKeeper, delete_api_services
 from .handlers.queueing import KeyQueue
 from .handlers.reconciler import EngineKey, Reconciler
+from .handlers.secret_follower import SecretReferences, follow_secrets
 from .handlers.watching import Watches
 from .manifests.metrics_apis import AdapterPlace
 from .measuring import Measurements
+from .reconciling.canary import Beats
 from .reconciling.observations import MetricsApi, MetricsApis
 from .resources.objects import Object, name_of, namespace_of, uid_of
 from .serving import HealthServer
@@ -46,9 +48,6 @@ WATCH_CHECK_SECONDS: Final = 1.0
 WATCH_AUDIT_SECONDS: Final = 30.0
 WATCH_SILENT_SECONDS_MAX: Final = 90.0
 DRAIN_SECONDS: Final = 5.0
-SEIZE_SECONDS: Final = 120.0
-"""How long a clean-up keeps operators away: enough for the rest of an uninstallation."""
-CLEANUP_HOLDER: Final = "eventengine-operator-cleanup"
 METRICS_OFF: Final = MetricsApi("metrics APIs", "Absent", "the operator runs with its metrics mode off")
 _log = logging.getLogger(__name__)
 
@@ -66,13 +65,19 @@ class Operator:
         self._measurements = measurements
         self._queue: KeyQueue[EngineKey] = KeyQueue(measurements)
         self._reports = EngineReports(measurements)
+        self._secrets = SecretReferences()
+        self._beats = Beats(f"{settings.holder}.{secrets.token_hex(4)}")
         self._reconciler = Reconciler(
             api,
             self._reports,
             EventPoster(api, settings.holder),
             settings.default_image,
-            when_read=lambda key: self._queue.push_after(key, COALESCE_SECONDS),
+            when_read=self._push,
+            when_mounting=self._secrets.remember if settings.follow_secrets else None,
+            when_canary=self._canary_reconciled,
         )
+        self._suspects: frozenset[EngineKey] = frozenset()
+        """EventEngines that the watch knew and the API server did not list at the last look."""
         self._watches: Watches | None = None
         self._metrics_wanted = asyncio.Event()
         self._state = "starting"
@@ -81,7 +86,11 @@ class Operator:
         """Run until `stop` is set (returns 0) or something ended that must not (returns 1)."""
         settings = self._settings
         server = HealthServer(
-            settings.listen_host, settings.listen_port, self._why_not_ready, self._measurements
+            settings.listen_host,
+            settings.listen_port,
+            self._why_not_ready,
+            self._why_dead,
+            self._measurements,
         )
         await server.start()
         owner = await self._until(stop, self._own_deployment())
@@ -97,10 +106,24 @@ class Operator:
         finally:
             await server.stop()
 
+    def _push(self, key: EngineKey) -> None:
+        self._queue.push_after(key, COALESCE_SECONDS)
+
     def _why_not_ready(self) -> str:
         if self._state in ("standby", "leading"):
             return ""
         return self._state
+
+    def _why_dead(self) -> str:
+        if not self._beats.are_dead:
+            return ""
+        return f"{self._beats.unanswered} changes of the canary in a row were not heard of"
+
+    def _canary_reconciled(self, beat: str) -> None:
+        self._beats.reconciled(beat, time.monotonic())
+        self._measurements.canary_unanswered.set(self._beats.unanswered)
+        if self._beats.last_seconds is not None:
+            self._measurements.canary_seconds.set(self._beats.last_seconds)
 
     async def _lead(self, stop: asyncio.Event, leadership: Leadership, owner: Object | None) -> int:
         lost = asyncio.create_task(leadership.keep(), name="lease")
@@ -142,6 +165,7 @@ class Operator:
             when_metrics=lambda: _to_loop(loop, self._metrics_wanted.set),
             measurements=self._measurements,
             with_metrics=self._settings.metrics_mode != "off",
+            when_canary=lambda beat: _to_loop(loop, self._beats.told, beat),
         )
         self._watches.start()
         async with asyncio.TaskGroup() as group:
@@ -151,6 +175,13 @@ class Operator:
             group.create_task(self._keep_looking_at(features), name="features")
             group.create_task(self._keep_metrics_apis(owner), name="metrics APIs")
             group.create_task(self._attend_watches(self._watches), name="watches")
+            if self._settings.canary_seconds:
+                group.create_task(self._keep_canary(owner), name="canary")
+            if self._settings.follow_secrets:
+                following = follow_secrets(
+                    self._api, self._settings.watch_namespaces, self._secrets, self._push, self._measurements
+                )
+                group.create_task(following, name="secrets")
 
     async def _await_crd(self) -> None:
         while True:
@@ -169,7 +200,7 @@ class Operator:
 
     async def _look_at(self, features: Features) -> None:
         try:
-            has_changed = await features.look(lambda key: self._queue.push_after(key, COALESCE_SECONDS))
+            has_changed = await features.look(self._push)
             self._reconciler.features = features.present
             if has_changed:
                 await self._push_all(spread_seconds=1.0)
@@ -199,16 +230,36 @@ class Operator:
         if self._state != "stopping":
             raise RuntimeError("the watches ended")
 
+    async def _keep_canary(self, owner: Object | None) -> None:
+        settings, namespace = self._settings, self._settings.canary_namespace
+        local_owner = owner if namespace == settings.namespace else None  # owners work within a namespace
+        await keep_canary(
+            self._api, namespace, settings.canary_seconds, local_owner, self._beats, self._measurements
+        )
+
     async def _missed_by(self, watches: Watches) -> list[EngineKey] | None:
         """EventEngines that the watches have yet to tell of; None where the API server can't be asked."""
+        believed = watches.known()  # before the list: what is made meanwhile is no ghost
         try:
-            missed = [key for key in await self._all_keys() if not watches.knows(key)]
+            listed = await self._all_keys()
         except ApiError as error:
             _log.warning("can't compare with the watches: %s", error)
             return None
+        self._lay_ghosts(watches, believed - frozenset(listed))
+        missed = [key for key in listed if not watches.knows(key)]
         for key in missed:
-            self._queue.push_after(key, COALESCE_SECONDS)
+            self._push(key)
         return missed
+
+    def _lay_ghosts(self, watches: Watches, unlisted: frozenset[EngineKey]) -> None:
+        """Forget EventEngines that weren't listed twice in a row: the first time word may be on its way."""
+        ghosts = unlisted & self._suspects
+        for key in ghosts:
+            _log.warning("%s/%s is gone, and the watch didn't tell", key.namespace, key.name)
+            self._measurements.ghosts.inc()
+            watches.forget(key)
+            self._push(key)
+        self._suspects = unlisted - ghosts
 
     async def _work(self) -> None:
         while True:
@@ -266,7 +317,14 @@ class Operator:
             return
         place = AdapterPlace(settings.namespace, settings.adapter_service, settings.adapter_service_port)
         policy = make_policy(place, settings.authority_lifetime, settings.certificate_lifetime)
-        keeper = MetricsApiKeeper(self._api, place, settings.metrics_mode, policy, owner, self._measurements)
+        keeper = MetricsApiKeeper(
+            self._api,
+            place,
+            settings.metrics_mode,
+            CertificateKeeper(self._api, place, policy, owner, self._measurements)
+            if settings.certificates == "operator"
+            else CertificateReader(self._api, place, self._measurements),
+        )
         while True:
             pause = settings.metrics_resync_seconds
             try:
@@ -349,35 +407,3 @@ async def _cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
     for task in cancelled:
         task.cancel()
     await asyncio.wait(cancelled, timeout=DRAIN_SECONDS)
-
-
-async def run_operator(settings: Settings) -> int:
-    """Run an operator until SIGTERM or SIGINT; returns the exit code."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    measurements = Measurements()
-    client = await open_api_client()
-    api = KubernetesApi(client, measurements, Pace(settings.calls_per_second, settings.calls_burst))
-    try:
-        return await Operator(settings, api, KubernetesApi(client, measurements), measurements).run(stop)
-    finally:
-        await api.close()
-
-
-async def clean_up(settings: Settings) -> int:
-    """Delete the APIServices of this installation, for good.
-
-    A running operator would make them again. So the Lease is taken from it first: it notices within
-    its renewal deadline, ends, and comes back as a standby until the clean-up's term is over.
-    """
-    api = KubernetesApi(await open_api_client(), Measurements())
-    times = LeaseTimes(settings.lease_seconds, settings.renew_deadline_seconds, settings.retry_seconds)
-    try:
-        await Leadership(api, settings.namespace, CLEANUP_HOLDER, times).seize(SEIZE_SECONDS)
-        await asyncio.sleep(settings.renew_deadline_seconds)
-        deleted = await delete_api_services(api, settings.namespace)
-        _log.info("deleted %s", ", ".join(deleted) or "nothing; there was none")
-    finally:
-        await api.close()
-    return 0

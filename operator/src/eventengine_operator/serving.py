@@ -1,8 +1,8 @@
 """/livez, /readyz and /metrics of the operator.
 
-Live: the event loop answers. Everything that could hang inside it has a timeout, and whatever
-ends for good ends the process. Ready: a standby that can reach the API server, so that a
-rollout may go on; a leader once its watches are up.
+Live: the event loop answers, and the canary, where there is one, is heard of. Everything that could
+hang inside it has a timeout, and whatever ends for good ends the process. Ready: a standby that can
+reach the API server, so that a rollout may go on; a leader once its watches are up.
 """
 
 from __future__ import annotations
@@ -17,14 +17,20 @@ SHUTDOWN_SECONDS = 2.0
 
 
 class HealthServer:
-    """See the module. `why_not_ready` returns an empty text when ready."""
+    """See the module. `why_not_ready` and `why_dead` return an empty text when there is no reason."""
 
     def __init__(
-        self, host: str, port: int, why_not_ready: Callable[[], str], measurements: Measurements
+        self,
+        host: str,
+        port: int,
+        why_not_ready: Callable[[], str],
+        why_dead: Callable[[], str],
+        measurements: Measurements,
     ) -> None:
         self._host = host
         self._port = port
         self._why_not_ready = why_not_ready
+        self._why_dead = why_dead
         self._measurements = measurements
         self._runner: web.AppRunner | None = None
 
@@ -48,14 +54,17 @@ class HealthServer:
             await self._runner.cleanup()
 
     async def _livez(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return _verdict(self._why_dead())
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        reason = self._why_not_ready()
-        return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
+        return _verdict(self._why_not_ready())
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(
             body=self._measurements.exposition(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
+
+
+def _verdict(reason: str) -> web.Response:
+    return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)

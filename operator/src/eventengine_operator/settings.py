@@ -17,6 +17,7 @@ from eventengine_contract.well_known import ADAPTER_SERVICE, PORT_OPERATOR, SYST
 
 PREFIX: Final = "EVENTENGINE_OPERATOR_"
 MetricsMode = Literal["auto", "custom-only", "keda", "off"]
+CertificatesMode = Literal["operator", "cert-manager", "existing"]
 _NAME: Final = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
 
 
@@ -42,8 +43,14 @@ class Settings:
     listen_port: int = PORT_OPERATOR
     metrics_mode: MetricsMode = "auto"
     """auto: both metrics APIs, external only where nobody has it. off: neither; ours are deleted."""
+    certificates: CertificatesMode = "operator"
+    """Who issues the adapter's certificate; what others issue is only read."""
     adapter_service: str = ADAPTER_SERVICE
     adapter_service_port: int = 443
+    follow_secrets: bool = True
+    """Roll pods out when a Secret that they mount changes; needs to read Secrets' metadata."""
+    canary_seconds: float = 0.0
+    """Between beats of the canary, which proves that changes are heard of; 0: no canary."""
     workers: int = 4
     """EventEngines reconciled at the same time."""
     calls_per_second: float = 200.0
@@ -79,6 +86,8 @@ class Settings:
         for name in (*positive, "calls_per_second", "calls_burst"):
             if not 0 < getattr(self, name) <= 86_400:
                 raise SettingsError(f"{_variable(name)}: must be above 0 and at most 86400")
+        if not 0 <= self.canary_seconds <= 3600:
+            raise SettingsError(f"{_variable('canary_seconds')}: must be 0 (none) to 3600")
         for name in ("listen_port", "adapter_service_port"):
             if not 0 <= getattr(self, name) <= 65_535:
                 raise SettingsError(f"{_variable(name)}: must be a port, 0 to 65535")
@@ -93,6 +102,17 @@ class Settings:
             raise SettingsError(
                 f"{_variable('certificate_lifetime')}: must be at least 1s and at most AUTHORITY_LIFETIME"
             )
+
+    @property
+    def canary_namespace(self) -> str:
+        """Where the canary lives: in the operator's own namespace, or else in the first that it serves."""
+        served = self.watch_namespaces
+        return self.namespace if not served or self.namespace in served else served[0]
+
+    @property
+    def write_seconds(self) -> float:
+        """A write that takes longer is given up: it must not outlive the Lease it was made under."""
+        return (self.lease_seconds - self.renew_deadline_seconds) * 0.8
 
     @property
     def holder(self) -> str:
@@ -122,7 +142,12 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _parse(name: str, text: str) -> Any:
-    choices = {"metrics_mode": get_args(MetricsMode), "log_level": ("DEBUG", "INFO", "WARNING", "ERROR")}
+    choices = {
+        "metrics_mode": get_args(MetricsMode),
+        "certificates": get_args(CertificatesMode),
+        "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
+        "follow_secrets": ("true", "false"),
+    }
     if name in choices and text not in choices[name]:
         raise ValueError(f"{text!r} is none of {', '.join(choices[name])}")
     if name in ("authority_lifetime", "certificate_lifetime"):
@@ -134,6 +159,8 @@ def _parse(name: str, text: str) -> Any:
                 raise ValueError(f"{part!r} is no namespace's name; write names separated by commas")
         return names
     default = getattr(Settings, name)
+    if isinstance(default, bool):
+        return {"true": True, "false": False}[text]
     if isinstance(default, int):
         return int(text)
     if isinstance(default, float):
@@ -150,7 +177,9 @@ def describe_settings() -> str:
     lines = []
     for field in sorted(fields(Settings), key=lambda item: item.name):
         default = field.default
-        if field.name in ("authority_lifetime", "certificate_lifetime"):
+        if isinstance(default, bool):
+            default = str(default).lower()
+        elif field.name in ("authority_lifetime", "certificate_lifetime"):
             default = f"{int(str(default)) // NANOSECONDS['h']}h"
         lines.append(f"  {_variable(field.name):<44} {default if default not in ('', ()) else '(empty)'}")
     return "\n".join(lines)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
-from eventengine_operator.certificates.issuing import KeyPair, issue_authority, names_in
+from eventengine_operator.certificates.issuing import KeyPair, issue_authority, issue_serving, names_in
+from eventengine_operator.certificates.provided import AUTHORITIES_MAX, read_provided, with_former
 from eventengine_operator.certificates.rotating import Certificates, Policy, Rotation, rotate
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -137,3 +138,50 @@ def test_lost_ca_key_keeps_its_certificate_trusted() -> None:
 def test_private_keys_are_not_shown() -> None:
     made = rotate(Certificates(), POLICY, START)
     assert "PRIVATE" not in repr(made)
+
+
+DAY = timedelta(days=1)
+
+
+def test_certificate_of_others_that_is_right_has_no_fault() -> None:
+    authority = issue_authority(START, 10 * DAY)
+    serving = issue_serving(authority, NAMES, START, DAY)
+    provided = read_provided(authority.certificate, serving.certificate + authority.certificate, NAMES, START)
+    assert (provided.bundle, provided.fault) == (authority.certificate, "")
+    assert provided.expires_at == START + DAY
+
+
+@pytest.mark.parametrize(
+    ("authorities", "serving", "fault"),
+    [
+        (None, b"", "it has no ca.crt, which the API server needs to trust the adapter"),
+        (b"", b"", "it has no ca.crt, which the API server needs to trust the adapter"),
+        (b"no certificate", b"", "its ca.crt holds no certificate"),
+        (b"x" * 100_000, b"", "its ca.crt holds no certificate"),
+    ],
+)
+def test_without_a_ca_nobody_is_trusted(authorities: bytes | None, serving: bytes, fault: str) -> None:
+    provided = read_provided(authorities, serving, NAMES, START)
+    assert (provided.bundle, provided.fault) == (b"", fault)
+
+
+def test_certificate_of_others_that_is_wrong_is_named() -> None:
+    authority = issue_authority(START, 10 * DAY)
+    expired = issue_serving(authority, NAMES, START - 2 * DAY, DAY)
+    elsewhere = issue_serving(authority, ("other.svc",), START, DAY)
+    for serving, fault in (
+        (expired.certificate, "its certificate expired at 2025-12-31T00:00:00+00:00"),
+        (elsewhere.certificate, "its certificate is not for eventengine-adapter.eventengine-system.svc"),
+        (b"", "its tls.crt holds no certificate"),
+    ):
+        provided = read_provided(authority.certificate, serving, NAMES, START)
+        assert (provided.bundle, provided.fault) == (authority.certificate, fault)
+
+
+def test_former_ca_stays_behind_the_present_one_unless_it_is_over_and_within_a_bound() -> None:
+    present, former = issue_authority(START, 10 * DAY), issue_authority(START, 5 * DAY)
+    both = with_former(present.certificate, former.certificate + present.certificate, START)
+    assert both == present.certificate + former.certificate
+    assert with_former(present.certificate, former.certificate, START + 6 * DAY) == present.certificate
+    many = b"".join(issue_authority(START, DAY).certificate for _ in range(AUTHORITIES_MAX + 3))
+    assert with_former(present.certificate, many, START).count(b"BEGIN CERTIFICATE") == AUTHORITIES_MAX

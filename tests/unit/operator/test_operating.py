@@ -36,8 +36,11 @@ class Watches:
     has_started = True
 
     def __init__(self, *known: EngineKey, looks: int = 1) -> None:
-        self.known = set(known)
+        self._known = set(known)
         self.looks = looks
+
+    def known(self) -> frozenset[EngineKey]:
+        return frozenset(self._known)
 
     @property
     def is_alive(self) -> bool:
@@ -45,7 +48,10 @@ class Watches:
         return self.looks >= 0
 
     def knows(self, key: EngineKey) -> bool:
-        return key in self.known
+        return key in self._known
+
+    def forget(self, key: EngineKey) -> None:
+        self._known.discard(key)
 
 
 async def attend(monkeypatch: pytest.MonkeyPatch, api: Any, watches: Any) -> tuple[str, list[EngineKey], str]:
@@ -93,6 +99,37 @@ async def test_watches_that_end_because_the_operator_does_are_no_fault() -> None
     operator._state = "stopping"
     ended: Any = Watches(looks=0)
     await operator._attend_watches(ended)
+
+
+async def test_engine_whose_deletion_was_missed_is_a_ghost_at_the_second_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = EngineKey("default", "gone")
+    watches: Any = Watches(gone)
+    api: Any = Api()
+    operator = Operator(Settings(), api, api, Measurements())
+    pushed: list[EngineKey] = []
+    monkeypatch.setattr(operator, "_push", pushed.append)
+    await operator._missed_by(watches)
+    assert watches.knows(gone), "word of the deletion may be on its way"
+    await operator._missed_by(watches)
+    assert not watches.knows(gone)
+    assert pushed == [gone], "what was remembered of it has to go, too"
+    assert b"eventengine_operator_ghosts_total 1.0" in operator._measurements.exposition()
+
+
+async def test_engine_that_is_made_during_the_look_is_no_ghost() -> None:
+    watches: Any = Watches()
+
+    class Lagging(Api):
+        async def list(self, *_: Any) -> list[Any]:
+            watches._known.add(EngineKey("default", "new"))
+            return []
+
+    api: Any = Lagging()
+    operator = Operator(Settings(), api, api, Measurements())
+    await operator._missed_by(watches)
+    assert operator._suspects == frozenset()
 
 
 class Reconciler:

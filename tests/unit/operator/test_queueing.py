@@ -51,7 +51,7 @@ async def test_failures_back_off_to_a_bound_and_success_resets(queue: KeyQueue[s
     def fail() -> float:
         queue.push("a")
         queue._waiting.clear()
-        queue._waiting_set.clear()
+        queue._waiting_since.clear()
         queue._working.add("a")
         return queue.failed("a")
 

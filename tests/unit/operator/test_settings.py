@@ -30,12 +30,14 @@ def test_values_are_read_by_their_type() -> None:
             f"{PREFIX}CERTIFICATE_LIFETIME": "24h",
             f"{PREFIX}METRICS_MODE": "custom-only",
             f"{PREFIX}DEFAULT_IMAGE": "",
+            f"{PREFIX}FOLLOW_SECRETS": "false",
         }
     )
     assert settings.watch_namespaces == ("a", "b")
     assert (settings.workers, settings.resync_seconds) == (9, 1.5)
     assert settings.certificate_lifetime == 24 * 3600 * 10**9
     assert settings.metrics_mode == "custom-only"
+    assert settings.follow_secrets is False
     assert settings.default_image == read_settings({}).default_image, "an empty variable is an absent one"
 
 
@@ -47,6 +49,7 @@ def test_values_are_read_by_their_type() -> None:
             {"METRICS_MODE": "all"},
             "EVENTENGINE_OPERATOR_METRICS_MODE: 'all' is none of auto, custom-only, keda, off",
         ),
+        ({"FOLLOW_SECRETS": "yes"}, "EVENTENGINE_OPERATOR_FOLLOW_SECRETS: 'yes' is none of true, false"),
         ({"WORKERS": "many"}, "EVENTENGINE_OPERATOR_WORKERS: "),
         ({"WORKERS": "0"}, "EVENTENGINE_OPERATOR_WORKERS: must be above 0"),
         ({"NAMESPACE": "Not A Name"}, "EVENTENGINE_OPERATOR_NAMESPACE: "),
@@ -86,3 +89,8 @@ def test_no_way_to_an_api_server_is_one_line_too() -> None:
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 1
     assert ended.stderr.strip() == "eventengine-operator: Service host/port is not set."
+
+
+def test_write_is_given_up_before_another_leader_may_be_at_work() -> None:
+    settings = read_settings({f"{PREFIX}LEASE_SECONDS": "15", f"{PREFIX}RENEW_DEADLINE_SECONDS": "10"})
+    assert settings.write_seconds < settings.lease_seconds - settings.renew_deadline_seconds

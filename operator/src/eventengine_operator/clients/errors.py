@@ -3,6 +3,7 @@
 ApiError
 ├── NotFoundError         404: the object (or the namespace, or the CRD) isn't there
 ├── ConflictError         409: somebody else was faster; decide anew
+├── OutdatedError         410: a watch can't go on from where it was; look anew
 ├── NamespaceEndingError  403: nothing can be made in a namespace that is being deleted
 ├── RefusedError          400, 403, 422: repeating the same request won't help; its message is for people
 └── UnavailableError      429, 5xx, no connection, no answer in time: repeat later
@@ -35,6 +36,10 @@ class ConflictError(ApiError):
     """See the module."""
 
 
+class OutdatedError(ApiError):
+    """See the module."""
+
+
 class NamespaceEndingError(ApiError):
     """See the module."""
 
@@ -57,6 +62,8 @@ def error_of_answer(status: int, request: str, body: bytes, retry_after: str | N
         kind = NotFoundError
     elif status == 409:
         kind = ConflictError
+    elif status == 410:
+        kind = OutdatedError
     elif status == 429 or status >= 500:
         kind = UnavailableError
     elif any(cause.get("reason") == "NamespaceTerminating" for cause in list_at(answer, "details", "causes")):

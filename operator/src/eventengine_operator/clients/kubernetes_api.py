@@ -1,4 +1,4 @@
-"""Calls to the API server on plain objects: get, list, apply, patch, delete.
+"""Calls to the API server on plain objects: get, list, watch, apply, patch, delete.
 
 Owns paths, headers, timeouts, the bounds on concurrent calls and on their rate, and their counting.
 Decides nothing and repeats nothing: what failed is decided anew by the next reconcile.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -20,17 +20,33 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 
 from eventengine_operator.measuring import Measurements
-from eventengine_operator.resources.objects import Object, name_of, namespace_of, text_at
+from eventengine_operator.resources.objects import (
+    Object,
+    mapping_at,
+    name_of,
+    namespace_of,
+    number_at,
+    text_at,
+)
 
 from .errors import ApiError, NotFoundError, UnavailableError, error_of_answer
 from .pacing import Pace
 
 CALLS_AT_ONCE_MAX: Final = 16
-CALL_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
+CALL_SECONDS_MAX: Final = 15.0
+CONNECT_SECONDS_MAX: Final = 5.0
+WATCH_SECONDS: Final = 300
+"""The API server ends a watch after this time, and it is taken up again where it ended."""
+WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, connect=5, sock_read=150)
+"""The API server sends a bookmark about once a minute: a watch without one for longer is dead."""
 PAGE_OBJECTS: Final = 500
 PAGES_MAX: Final = 200
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 MERGE_PATCH: Final = "application/merge-patch+json"
+JSON: Final = "application/json"
+METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+"""Has the API server leave out everything but metadata."""
+METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True)
@@ -88,12 +104,22 @@ def type_of(kind: str) -> ResourceType:
 
 
 class KubernetesApi:
-    """The API server. Without a `pace` calls go out at once, which is for the Lease alone."""
+    """The API server. Without a `pace` calls go out at once, which is for the Lease alone.
 
-    def __init__(self, client: ApiClient, measurements: Measurements, pace: Pace | None = None) -> None:
+    A write is given up after `write_seconds`: before another leader may be at work.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        measurements: Measurements,
+        pace: Pace | None = None,
+        write_seconds: float = CALL_SECONDS_MAX,
+    ) -> None:
         self._client = client
         self._measurements = measurements
         self._pace = pace
+        self._write_seconds = min(write_seconds, CALL_SECONDS_MAX)
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
 
     async def close(self) -> None:
@@ -107,6 +133,72 @@ class KubernetesApi:
         except NotFoundError:
             return None
 
+    async def get_metadata(self, resource: ResourceType, namespace: str, name: str) -> Object | None:
+        """The object's metadata alone, or None where there is none: its content never gets here."""
+        path = resource.path(namespace, name)
+        try:
+            return await self._call("GET", "get", resource, path, accept=METADATA)
+        except NotFoundError:
+            return None
+
+    async def newest_version(self, resource: ResourceType, namespace: str) -> str:
+        """The version of a collection as it is now, to watch it from there."""
+        path = resource.path(namespace)
+        page = await self._call("GET", "list", resource, path, {"limit": "1"}, accept=METADATA_LIST)
+        return text_at(page, "metadata", "resourceVersion")
+
+    async def watch(
+        self,
+        resource: ResourceType,
+        namespace: str,
+        since: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        fields: str = "",
+        with_content: bool = False,
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """(type, object) of every change since a version, bookmarks too, until the API server ends it.
+
+        Raises:
+            OutdatedError: the version is too old to go on from.
+            NotFoundError: the kind isn't served.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": since,
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        if labels:
+            query["labelSelector"] = _selector(labels)
+        if fields:
+            query["fieldSelector"] = fields
+        url = f"{resource.path(namespace)}?{urlencode(query)}"
+        request = f"watch {resource.plural}"
+        code = "none"
+        if self._pace is not None:
+            self._measurements.api_wait_seconds.inc(await self._pace.turn())
+        try:
+            accept = JSON if with_content else METADATA
+            response = await self._request("GET", url, None, JSON, accept, WATCH_TIMEOUT)
+            code = str(response.status)
+            stream: aiohttp.ClientResponse = response.response
+            async with stream:
+                if response.status != 200:
+                    raise error_of_answer(response.status, request, await stream.read(), None)
+                async for line in stream.content:
+                    event = _decoded(request, line)
+                    item = mapping_at(event, "object")
+                    if event.get("type") == "ERROR":
+                        raise error_of_answer(
+                            number_at(item, "code"), request, json.dumps(item).encode(), None
+                        )
+                    yield text_at(event, "type"), item
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, ApiException) as error:
+            raise UnavailableError(0, request, f"broken off ({type(error).__name__}: {error})") from error
+        finally:
+            self._measurements.api_calls.labels("watch", resource.plural, code).inc()
+
     async def list(
         self, resource: ResourceType, namespace: str, labels: Mapping[str, str] | None = None
     ) -> list[Object]:
@@ -114,7 +206,7 @@ class KubernetesApi:
         items: list[Object] = []
         query = {"limit": str(PAGE_OBJECTS)}
         if labels:
-            query["labelSelector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+            query["labelSelector"] = _selector(labels)
         for _ in range(PAGES_MAX):
             page = await self._call("GET", "list", resource, resource.path(namespace), query)
             items += [
@@ -195,7 +287,8 @@ class KubernetesApi:
         path: str,
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
     ) -> Object:
         request = f"{verb} {path.removeprefix('/apis/').removeprefix('/api/')}"
         url = f"{path}?{urlencode(query)}" if query else path
@@ -204,7 +297,8 @@ class KubernetesApi:
             self._measurements.api_wait_seconds.inc(await self._pace.turn())
         try:
             async with self._slots:
-                status, retry_after, data = await self._exchange(method, url, body, content_type)
+                with self._measurements.api_call_seconds.labels(verb).time():
+                    status, retry_after, data = await self._exchange(method, url, body, content_type, accept)
             code = str(status)
         except (aiohttp.ClientError, TimeoutError, OSError, ApiException) as error:
             raise UnavailableError(0, request, f"no answer ({type(error).__name__}: {error})") from error
@@ -218,16 +312,33 @@ class KubernetesApi:
         return _decoded(request, data)
 
     async def _exchange(
-        self, method: str, url: str, body: Object | None, content_type: str
+        self, method: str, url: str, body: Object | None, content_type: str, accept: str
     ) -> tuple[int, str | None, bytes]:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        seconds = CALL_SECONDS_MAX if method == "GET" else self._write_seconds
+        limits = aiohttp.ClientTimeout(total=seconds, connect=min(CONNECT_SECONDS_MAX, seconds))
+        response = await self._request(method, url, body, content_type, accept, limits)
+        data: bytes = await response.read() or b""
+        return response.status, response.headers.get("Retry-After"), data
+
+    async def _request(
+        self,
+        method: str,
+        url: str,
+        body: Object | None,
+        content_type: str,
+        accept: str,
+        limits: aiohttp.ClientTimeout,
+    ) -> Any:
+        headers = {"Accept": accept, "Content-Type": content_type}
         client: Any = self._client
         request = await client.param_serialize(
             method, url, header_params=headers, body=body, auth_settings=["BearerToken"]
         )
-        response = await client.call_api(*request, _request_timeout=CALL_TIMEOUT)
-        data: bytes = await response.read() or b""
-        return response.status, response.headers.get("Retry-After"), data
+        return await client.call_api(*request, _request_timeout=limits)
+
+
+def _selector(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
 def _decoded(request: str, data: bytes) -> Object:

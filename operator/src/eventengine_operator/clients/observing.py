@@ -7,6 +7,7 @@ leave a ghost behind.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,6 +15,7 @@ from eventengine_contract.well_known import LABEL_ENGINE, LABEL_MANAGED_BY, MANA
 
 from eventengine_operator.manifests.children import needed_names
 from eventengine_operator.resources.engines import Engine
+from eventengine_operator.resources.mounted_secrets import version_of
 from eventengine_operator.resources.objects import (
     Object,
     Reference,
@@ -23,6 +25,7 @@ from eventengine_operator.resources.objects import (
 )
 from eventengine_operator.resources.pods import Pod, pods_of, replica_sets_of
 
+from .errors import RefusedError
 from .kubernetes_api import (
     AUTOSCALERS,
     CHILD_TYPES,
@@ -31,9 +34,12 @@ from .kubernetes_api import (
     PODS,
     REPLICA_SETS,
     SCALED_OBJECTS,
+    SECRETS,
     KubernetesApi,
     type_of,
 )
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,16 @@ class Surroundings:
     replica_sets: tuple[Object, ...]
     """Those of the EventEngine's Deployment."""
     pods: tuple[Pod, ...]
+    secrets: dict[str, str | None]
+    """Version of each Secret that the pods mount; None where it may not be read."""
 
 
-async def observe(api: KubernetesApi, engine: Engine, features: frozenset[str]) -> Surroundings:
+async def observe(
+    api: KubernetesApi, engine: Engine, features: frozenset[str], secrets: frozenset[str] = frozenset()
+) -> Surroundings:
     """List what carries the EventEngine's labels, and look at the names that it needs.
 
-    `features` names what this cluster has of what not every cluster has.
+    `features` names what this cluster has of what not every cluster has; `secrets` those whose version is wanted.
     """
     labels = {LABEL_ENGINE: engine.name, LABEL_MANAGED_BY: MANAGED_BY}
     child_types = [*CHILD_TYPES, *(item for item in OPTIONAL_TYPES if item.kind in features)]
@@ -78,5 +88,18 @@ async def observe(api: KubernetesApi, engine: Engine, features: frozenset[str]) 
         await api.list(SCALED_OBJECTS, engine.namespace) if SCALED_OBJECTS.kind in features else []
     )
     return Surroundings(
-        children, tuple(autoscalers), tuple(scaled_objects), tuple(owned), tuple(pods_of(owned, pods))
+        children,
+        tuple(autoscalers),
+        tuple(scaled_objects),
+        tuple(owned),
+        tuple(pods_of(owned, pods)),
+        {name: await _version_of_secret(api, engine.namespace, name) for name in sorted(secrets)},
     )
+
+
+async def _version_of_secret(api: KubernetesApi, namespace: str, name: str) -> str | None:
+    try:
+        return version_of(await api.get_metadata(SECRETS, namespace, name))
+    except RefusedError as error:
+        _log.warning("changes of a Secret can't be followed: %s", error)
+        return None

@@ -36,7 +36,7 @@ class KeyQueue(Generic[Key]):
         self._keys_max = keys_max
         self._random = random.Random(seed)  # noqa: S311 - spreads retries, guards nothing
         self._waiting: deque[Key] = deque()
-        self._waiting_set: set[Key] = set()
+        self._waiting_since: dict[Key, float] = {}
         self._working: set[Key] = set()
         self._again: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
@@ -49,13 +49,13 @@ class KeyQueue(Generic[Key]):
         if key in self._working:
             self._again.add(key)
             return
-        if key in self._waiting_set:
+        if key in self._waiting_since:
             return
         if len(self._waiting) >= self._keys_max:
             self._measurements.queue_overflows.inc()
             return
         self._waiting.append(key)
-        self._waiting_set.add(key)
+        self._waiting_since[key] = asyncio.get_running_loop().time()
         self._measurements.queue_depth.set(len(self._waiting))
         self._arrived.set()
 
@@ -64,7 +64,7 @@ class KeyQueue(Generic[Key]):
         loop = asyncio.get_running_loop()
         due = loop.time() + seconds
         timer = self._timers.get(key)
-        if key in self._waiting_set or (timer is not None and timer.when() <= due):
+        if key in self._waiting_since or (timer is not None and timer.when() <= due):
             return
         if timer is None and len(self._timers) >= self._keys_max:
             self._measurements.queue_overflows.inc()
@@ -78,7 +78,8 @@ class KeyQueue(Generic[Key]):
             self._arrived.clear()
             await self._arrived.wait()
         key = self._waiting.popleft()
-        self._waiting_set.discard(key)
+        since = self._waiting_since.pop(key)
+        self._measurements.queue_seconds.observe(asyncio.get_running_loop().time() - since)
         self._working.add(key)
         self._measurements.queue_depth.set(len(self._waiting))
         return key

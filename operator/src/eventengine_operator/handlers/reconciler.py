@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from eventengine_contract.event_engine import ConditionType
+from eventengine_contract.event_engine import ConditionType, EventEngineSpec
 
 from eventengine_operator.clients.engine_reports import REREAD_SECONDS, EngineReports
 from eventengine_operator.clients.errors import NamespaceEndingError
@@ -21,11 +21,13 @@ from eventengine_operator.clients.executing import Outcome, execute, write_statu
 from eventengine_operator.clients.kubernetes_api import ENGINES, KubernetesApi
 from eventengine_operator.clients.observing import Surroundings, observe
 from eventengine_operator.reconciling.admission import read_admission
+from eventengine_operator.reconciling.canary import beat_of, is_canary
 from eventengine_operator.reconciling.observations import MetricsApis, Observed
 from eventengine_operator.reconciling.planning import Plan, make_plan
 from eventengine_operator.reconciling.replicas import find_foreign_autoscaler
 from eventengine_operator.reconciling.statuses import make_status, news, scaling_news
 from eventengine_operator.resources.engines import Engine, read_engine
+from eventengine_operator.resources.mounted_secrets import referenced_secrets
 
 BAD_WHEN_TRUE = frozenset({ConditionType.DEGRADED, ConditionType.PAUSED})
 NO_OUTCOME = Outcome({}, frozenset(), ())
@@ -65,12 +67,18 @@ class Reconciler:
         events: EventPoster,
         default_image: str,
         when_read: Callable[[EngineKey], None],
+        when_mounting: Callable[[EngineKey, frozenset[str]], None] | None = None,
+        when_canary: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._api = api
         self._reports = reports
         self._events = events
         self._default_image = default_image
         self._when_read = when_read
+        self._when_mounting = when_mounting
+        """Told which Secrets an EventEngine's pods mount; None where Secrets aren't followed."""
+        self._when_canary = when_canary
+        """Told which beat the canary carries."""
         self._pods_by_key: dict[EngineKey, frozenset[str]] = {}
         self.metrics_apis = MetricsApis()
         self.features: frozenset[str] = frozenset()
@@ -85,11 +93,17 @@ class Reconciler:
         source = await self._api.get(ENGINES, key.namespace, key.name)
         if source is None:
             self._remember_pods(key, frozenset())
+            self._remember_secrets(key, None)
+            return NOTHING_LEFT
+        if is_canary(source):
+            self._when_canary(beat_of(source))
             return NOTHING_LEFT
         engine = read_engine(source)
         if engine.is_being_deleted:
             return NOTHING_LEFT
-        surroundings = await observe(self._api, engine, self.features)
+        # Before they are looked at: a change right after the look has to find somebody to wake up.
+        secrets = self._remember_secrets(key, engine.spec)
+        surroundings = await observe(self._api, engine, self.features, secrets)
         now = datetime.now(UTC)
         plan = self._plan(engine, self._observed(surroundings, NO_OUTCOME), now)
         try:
@@ -101,7 +115,7 @@ class Reconciler:
         self._reports.refresh(surroundings.pods, lambda: self._when_read(key))
         observed = self._observed(surroundings, outcome)
         await self._report(engine, plan, observed, outcome.errors, now)
-        if plan.conflicts or plan.awaits_deletion_of or outcome.errors:
+        if plan.conflicts or plan.awaits_deletion_of or plan.missing_secrets or outcome.errors:
             return BLOCKED
         is_waiting = any(not pod.is_ready and not pod.is_leaving for pod in surroundings.pods)
         if plan.admission is not None and plan.admission.is_held(now):
@@ -128,6 +142,7 @@ class Reconciler:
             metrics_apis=self.metrics_apis,
             scaled_objects=surroundings.scaled_objects,
             features=self.features,
+            secrets=surroundings.secrets,
         )
 
     async def _report(
@@ -145,6 +160,13 @@ class Reconciler:
         sentence = scaling_news(engine.status, status.get("replicas"))
         if sentence:
             await self._events.post(engine, "Normal", "Scaled", sentence)
+
+    def _remember_secrets(self, key: EngineKey, spec: EventEngineSpec | None) -> frozenset[str]:
+        if self._when_mounting is None:
+            return frozenset()
+        names = frozenset(item.name for item in referenced_secrets(spec)) if spec is not None else frozenset()
+        self._when_mounting(key, names)
+        return names
 
     def _remember_pods(self, key: EngineKey, uids: frozenset[str]) -> None:
         for uid in self._pods_by_key.get(key, frozenset()) - uids:

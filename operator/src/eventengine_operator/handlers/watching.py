@@ -27,6 +27,7 @@ from eventengine_contract.well_known import (
 
 from eventengine_operator.clients.connections import log_in_to_watch
 from eventengine_operator.measuring import Measurements
+from eventengine_operator.reconciling.canary import beat_of, is_canary
 from eventengine_operator.resources.objects import Object, labels_of, name_of, namespace_of, text_at
 
 from .reconciler import EngineKey
@@ -79,6 +80,7 @@ class Watches:
         when_metrics: WhenMetrics,
         measurements: Measurements,
         with_metrics: bool,
+        when_canary: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._identity = identity
         self._namespaces = namespaces
@@ -86,6 +88,7 @@ class Watches:
         self._when_metrics = when_metrics
         self._measurements = measurements
         self._with_metrics = with_metrics
+        self._when_canary = when_canary
         self._engines: set[EngineKey] = set()
         """As the watch knows them; one whose end was missed costs a reconcile now and then, no more."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -110,6 +113,14 @@ class Watches:
     def knows(self, key: EngineKey) -> bool:
         """Whether the watch has told of this EventEngine."""
         return key in self._engines
+
+    def known(self) -> frozenset[EngineKey]:
+        """All EventEngines that the watch takes to exist."""
+        return frozenset(self._engines)
+
+    def forget(self, key: EngineKey) -> None:
+        """The API server has no such EventEngine: its deletion was missed."""
+        self._engines.discard(key)
 
     def stop(self) -> None:
         """End the watches, waiting a bounded time for it."""
@@ -161,6 +172,7 @@ class Watches:
 
         async def changed(event: Mapping[str, Any], **_: Any) -> None:
             counter.inc()
+            self._measurements.watch_told(resource[2])
             key = key_of(dict(event["object"]))
             if key is not None:
                 self._when_engine(key)
@@ -172,7 +184,11 @@ class Watches:
 
         async def changed(event: Mapping[str, Any], **_: Any) -> None:
             counter.inc()
-            key = key_of_engine(dict(event["object"]))
+            self._measurements.watch_told(PLURAL)
+            source = dict(event["object"])
+            key = key_of_engine(source)
+            if is_canary(source):
+                self._when_canary(beat_of(source))
             if event.get("type") == "DELETED":
                 self._engines.discard(key)
             else:
@@ -191,6 +207,7 @@ class Watches:
 
         async def changed(event: Mapping[str, Any], **_: Any) -> None:
             counter.inc()
+            self._measurements.watch_told("apiservices")
             if text_at(dict(event["object"]), "spec", "group") in METRICS_GROUPS:
                 self._when_metrics()
 

@@ -38,6 +38,8 @@ class Circumstances:
     """Most pods that the autoscaler may ask for."""
     features: frozenset[str] = frozenset()
     """Which of FEATURES the cluster has."""
+    secrets_hash: str = ""
+    """Of the versions of the Secrets that the pods mount; empty where there are none, or nothing is known."""
 
 
 def desired_children(engine: Engine, spec: EventEngineSpec, circumstances: Circumstances) -> list[Object]:
@@ -53,6 +55,7 @@ def desired_children(engine: Engine, spec: EventEngineSpec, circumstances: Circu
             circumstances.default_image,
             circumstances.replicas,
             is_held=circumstances.is_rollout_held,
+            secrets_hash=circumstances.secrets_hash,
         ),
     ]
     if SERVICE_MONITOR in circumstances.features:

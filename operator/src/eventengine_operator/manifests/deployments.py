@@ -13,6 +13,7 @@ from eventengine_contract.event_engine import EventEngineSpec
 from eventengine_contract.quantities import NANOSECONDS
 from eventengine_contract.well_known import (
     ANNOTATION_CONFIG_HASH,
+    ANNOTATION_SECRETS_HASH,
     CONFIG_MAP_KEY,
     ENGINE_CONFIG_PATH,
     ENV_CPU_LIMIT_MILLICORES,
@@ -50,7 +51,13 @@ NONE: Final = (0, "0%")
 
 
 def deployment(
-    engine: Engine, spec: EventEngineSpec, default_image: str, replicas: int | None, *, is_held: bool = False
+    engine: Engine,
+    spec: EventEngineSpec,
+    default_image: str,
+    replicas: int | None,
+    *,
+    is_held: bool = False,
+    secrets_hash: str = "",
 ) -> Object:
     """The Deployment `<X>`; `replicas` None leaves them to whoever owns them; `is_held` stops its rollout."""
     body: Object = {
@@ -58,7 +65,7 @@ def deployment(
         "progressDeadlineSeconds": spec.rollout.progress_deadline_seconds,
         "selector": {"matchLabels": pod_selector(engine.name)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": _rolling_update(spec)},
-        "template": pod_template(engine, spec, default_image),
+        "template": pod_template(engine, spec, default_image, secrets_hash),
     }
     if spec.rollout.min_ready_seconds:
         body["minReadySeconds"] = (
@@ -85,9 +92,12 @@ def _rolling_update(spec: EventEngineSpec) -> Object:
     return {"maxSurge": surge, "maxUnavailable": unavailable}
 
 
-def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str) -> Object:
-    """The pod template: a pure function of the EventEngine and the default image."""
+def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str, secrets_hash: str = "") -> Object:
+    """The pod template: a pure function of the EventEngine, the default image and the mounted Secrets' versions."""
     template = spec.pod.template
+    hashes = {ANNOTATION_CONFIG_HASH: content_hash(engine_yaml(engine))}
+    if secrets_hash:
+        hashes[ANNOTATION_SECRETS_HASH] = secrets_hash
     pod: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -117,7 +127,7 @@ def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str) -> O
     return {
         "metadata": {
             "labels": template.labels | engine_labels(engine.name),
-            "annotations": template.annotations | {ANNOTATION_CONFIG_HASH: content_hash(engine_yaml(engine))},
+            "annotations": template.annotations | hashes,
         },
         "spec": pod,
     }

@@ -127,6 +127,13 @@ def obstacle(plan: Plan, errors: tuple[str, ...]) -> tuple[str, str] | None:
             "AwaitingDeletion",
             f"waiting for the garbage collector to delete {_listed(plan.awaits_deletion_of)}",
         )
+    if plan.missing_secrets:
+        names = _listed(plan.missing_secrets)
+        return (
+            "SecretMissing",
+            f"the pods mount {names}, which doesn't exist in this namespace; create it (kubectl create secret "
+            f"generic {plan.missing_secrets[0]} ...) or mount it as optional: until then the pods stay as they are",
+        )
     if errors:
         return "ApplyFailed", "; ".join(errors)
     return None

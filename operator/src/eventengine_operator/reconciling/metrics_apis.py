@@ -79,14 +79,17 @@ def plan_api_services(
 
 
 def judge_apis(
-    wanted: tuple[AggregatedApi, ...], live: Mapping[str, Object], place: AdapterPlace
+    wanted: tuple[AggregatedApi, ...], live: Mapping[str, Object], place: AdapterPlace, fault: str = ""
 ) -> MetricsApis:
-    """What to say of both APIs. The custom one is as good as the worst of its versions."""
+    """What to say of both APIs. The custom one is as good as the worst of its versions.
+
+    A `fault` of the certificates is named where an API isn't there or doesn't answer.
+    """
     order = ("Foreign", "Absent", "Unavailable", "Available")
-    custom = [_judge(api, wanted, live, place) for api in CUSTOM_APIS]
+    custom = [_judge(api, wanted, live, place, fault) for api in CUSTOM_APIS]
     return MetricsApis(
         custom=min(custom, key=lambda item: order.index(item.state)),
-        external=_judge(EXTERNAL_API, wanted, live, place),
+        external=_judge(EXTERNAL_API, wanted, live, place, fault),
     )
 
 
@@ -99,11 +102,16 @@ def _owner(present: Object) -> str:
 
 
 def _judge(
-    api: AggregatedApi, wanted: tuple[AggregatedApi, ...], live: Mapping[str, Object], place: AdapterPlace
+    api: AggregatedApi,
+    wanted: tuple[AggregatedApi, ...],
+    live: Mapping[str, Object],
+    place: AdapterPlace,
+    fault: str,
 ) -> MetricsApi:
     present = live.get(api.name)
     if present is None:
-        reason = "it was not made yet" if api in wanted else "not served in this mode of the operator"
+        pending = fault or "it was not made yet"
+        reason = pending if api in wanted else "not served in this mode of the operator"
         return MetricsApi(api.name, "Absent", reason)
     if not is_ours(present, place.namespace):
         return MetricsApi(
@@ -111,7 +119,6 @@ def _judge(
         )
     available = condition_of(present, "Available")
     if available.get("status") != "True":
-        return MetricsApi(
-            api.name, "Unavailable", text_at(available, "reason") or "the API server has yet to try it"
-        )
+        reason = text_at(available, "reason") or "the API server has yet to try it"
+        return MetricsApi(api.name, "Unavailable", f"{reason}; {fault}" if fault else reason)
     return MetricsApi(api.name, "Available", "")

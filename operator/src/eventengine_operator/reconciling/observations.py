@@ -45,6 +45,8 @@ class Observed:
     """Every ScaledObject (KEDA) of the namespace."""
     features: frozenset[str] = frozenset()
     """What this cluster has of what not every cluster has."""
+    secrets: Mapping[str, str | None] = field(default_factory=dict)
+    """Version of each Secret that the pods mount; None where it may not be read."""
 
     def child(self, kind: str, name: str) -> Object | None:
         """The live object, if there is one."""

@@ -7,14 +7,23 @@ else, so that two never act on the same pods longer than they must.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from eventengine_contract.event_engine import EventEngineSpec
-from eventengine_contract.well_known import KIND, LABEL_ENGINE, LABEL_MANAGED_BY, MANAGED_BY
+from eventengine_contract.well_known import (
+    ANNOTATION_SECRETS_HASH,
+    KIND,
+    LABEL_ENGINE,
+    LABEL_MANAGED_BY,
+    MANAGED_BY,
+)
 
 from eventengine_operator.manifests.children import Circumstances, desired_children
+from eventengine_operator.manifests.metadata import content_hash
 from eventengine_operator.resources.engines import Engine
+from eventengine_operator.resources.mounted_secrets import missing_secrets, referenced_secrets
 from eventengine_operator.resources.objects import (
     Object,
     Reference,
@@ -22,9 +31,11 @@ from eventengine_operator.resources.objects import (
     is_being_deleted,
     labels_of,
     list_at,
+    mapping_at,
     name_of,
     reference_of,
     resource_version_of,
+    text_at,
     uid_of,
 )
 
@@ -58,6 +69,8 @@ class Plan:
     """Partitions that the pods share; 0 where unknown or without meaning."""
     admission: Admission | None = None
     """Refusals by nodes, while there are any."""
+    missing_secrets: tuple[str, ...] = ()
+    """Secrets that the pods can't start without; while one is missing the pods stay as they are."""
 
 
 def make_plan(
@@ -85,10 +98,12 @@ def make_plan(
         with_autoscaler=decision.with_autoscaler,
         replicas_max=most,
         features=observed.features,
+        secrets_hash=secrets_hash(observed.secrets, owned_deployment),
     )
     wanted = desired_children(engine, spec, circumstances)
     conflicts, leaving = _obstacles(engine, [reference_of(item) for item in wanted], observed)
-    plan = Plan((), conflicts, leaving, foreign, decision.replicas, partitions, admission)
+    missing = missing_secrets(referenced_secrets(spec), observed.secrets)
+    plan = Plan((), conflicts, leaving, foreign, decision.replicas, partitions, admission, missing)
     if engine.is_paused or engine.is_being_deleted or conflicts or leaving:
         return plan
     actions: list[Action] = []
@@ -104,9 +119,21 @@ def make_plan(
             )
         )
     actions += _deletions(engine, {reference_of(item) for item in wanted}, observed)
-    actions += _applications(wanted, observed)
+    actions += _applications(
+        [item for item in wanted if not missing or item["kind"] != "Deployment"], observed
+    )
     actions += _collections(observed, is_rollout_held)
     return replace(plan, actions=tuple(actions))
+
+
+def secrets_hash(versions: Mapping[str, str | None], live: Object | None) -> str:
+    """What the pod template says of the mounted Secrets; where one can't be read, what it says already."""
+    if not versions:
+        return ""
+    if None in versions.values():
+        said = mapping_at(live or {}, "spec", "template", "metadata", "annotations")
+        return text_at(said, ANNOTATION_SECRETS_HASH)
+    return content_hash(sorted(versions.items()))
 
 
 def _applications(wanted: list[Object], observed: Observed) -> list[Apply]:
