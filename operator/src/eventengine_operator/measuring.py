@@ -60,6 +60,22 @@ class Measurements:
             "Time that calls waited for their turn: the client's own rate limit, and pauses the server asked for.",
             registry=self.registry,
         )
+        self._make_hearing()
+        self.reports = Counter(
+            "eventengine_operator_engine_reports_total",
+            "Reads of an engine's own report.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.certificate_expiry = Gauge(
+            "eventengine_operator_certificate_expiry_timestamp_seconds",
+            "When a certificate of the adapter ends.",
+            ["certificate"],
+            registry=self.registry,
+        )
+
+    def _make_hearing(self) -> None:
+        """Whether changes are heard of: watches, and the canary."""
         self.watch_events = Counter(
             "eventengine_operator_watch_events_total", "Watch events.", ["resource"], registry=self.registry
         )
@@ -83,18 +99,6 @@ class Measurements:
         self.canary_unanswered = Gauge(
             "eventengine_operator_canary_unanswered_beats",
             "Beats of the canary in a row that were written and not heard of again.",
-            registry=self.registry,
-        )
-        self.reports = Counter(
-            "eventengine_operator_engine_reports_total",
-            "Reads of an engine's own report.",
-            ["result"],
-            registry=self.registry,
-        )
-        self.certificate_expiry = Gauge(
-            "eventengine_operator_certificate_expiry_timestamp_seconds",
-            "When a certificate of the adapter ends.",
-            ["certificate"],
             registry=self.registry,
         )
 
