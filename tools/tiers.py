@@ -34,7 +34,7 @@ NEED_ROOT = frozenset({"cluster"})
 # Built beforehand, because a first build takes longer than any test may.
 NEEDED_BUILDS = {
     "unit": (),
-    "controlplane": ("kubernetes", "helm", "helm3"),
+    "controlplane": ("kubernetes", "helm", "helm3", "kwok"),
     "kafka": ("kafka",),
     "cluster": ("all",),
 }

@@ -32,6 +32,7 @@ class OperatorPlane:
     """A control plane with the CRD installed; makes installations of the operator's rights."""
 
     def __init__(self, control_plane: LoopbackControlPlane, folder: Path) -> None:
+        self.control_plane = control_plane
         self.access: KubernetesAccess = control_plane.access
         self._folder = folder
         self.access.apply(crd())

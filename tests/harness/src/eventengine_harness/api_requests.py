@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from eventengine_harness.exceptions import DeadlineError, HarnessError, RequestE
 from eventengine_harness.waiting import wait_for
 
 REQUEST_SECONDS_MAX: Final = 30.0
+WATCH_SECONDS_MAX: Final = 3600
 SERVED_DEADLINE_SECONDS: Final = 10.0
 CONNECTIONS_KEPT: Final = 8
 AGGREGATED_DISCOVERY: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -129,6 +130,30 @@ class ApiRequests:
         if not 200 <= response.status < 300:
             raise RequestError(method, url, response.status, refusal_text(text))
         return json.loads(text) if text[:1] in {b"{", b"["} else text.decode()
+
+    def watch(
+        self, path: str, *, query: Mapping[str, str] | None = None, seconds: int = WATCH_SECONDS_MAX
+    ) -> Iterator[dict[str, Any]]:
+        """Events of a watch, as they come, until the server ends it.
+
+        Raises:
+            RequestError: the server refused, or the connection broke (status 0).
+        """
+        words = {"watch": "true", "timeoutSeconds": str(seconds), **(query or {})}
+        url = f"{path}?{urlencode(words)}"
+        parameters = self._client.param_serialize(
+            "GET", url, header_params={"Accept": "application/json"}, auth_settings=["BearerToken"]
+        )
+        rest = b""
+        try:
+            response = self._client.call_api(*parameters, _request_timeout=seconds + REQUEST_SECONDS_MAX)
+            if not 200 <= response.status < 300:
+                raise RequestError("GET", url, response.status, refusal_text(response.read()))
+            for chunk in response.response.stream():
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from map(json.loads, lines)
+        except (client.ApiException, HTTPError, OSError) as error:
+            raise RequestError("GET", url, 0, str(error)) from error
 
     def type_of(self, name: str) -> ResourceType:
         """The type that people call `name`: plural (with or without `.group`), singular, kind, short name."""

@@ -52,6 +52,11 @@ def helm(major: int = 4) -> Path:
     return _go_programs(f"helm {major}", folder, [package], "-s -w") / "helm"
 
 
+def kwok() -> Path:
+    """The program that plays nodes and their kubelets."""
+    return _go_programs("kwok", "kwok", ["sigs.k8s.io/kwok/cmd/kwok"], "-s -w") / "kwok"
+
+
 def pause() -> Path:
     """The static program that does nothing but hold namespaces open."""
     debian_packages.ensure_installed(("gcc", "libc6-dev"))
@@ -87,6 +92,7 @@ def everything() -> dict[str, Path]:
         "kubernetes": kubernetes(),
         "helm": helm(4),
         "helm3": helm(3),
+        "kwok": kwok(),
         "pause": pause(),
         "kafka": kafka(),
     }

@@ -28,6 +28,7 @@ BUILDS: dict[str, Callable[[], object]] = {
     "kubernetes": builds.kubernetes,
     "helm": builds.helm,
     "helm3": lambda: builds.helm(3),
+    "kwok": builds.kwok,
     "pause": builds.pause,
     "kafka": builds.kafka,
     "images": lambda: {part: images.image(part) for part in images.PARTS},

@@ -16,7 +16,7 @@ import socket
 import ssl
 import sys
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,6 +84,19 @@ class Endpoints:
         return f"https://{self.address}:{self.api_server}"
 
 
+@dataclass(frozen=True)
+class ClientRate:
+    """How many calls a second a controller may make; what comes with Kubernetes bounds all else at scale."""
+
+    calls_per_second: int
+    burst: int
+
+    @property
+    def flags(self) -> list[str]:
+        """For the controller manager and the scheduler."""
+        return [f"--kube-api-qps={self.calls_per_second}", f"--kube-api-burst={self.burst}"]
+
+
 @dataclass
 class ControlPlane:
     """Starts the four components through a launcher.
@@ -96,6 +109,7 @@ class ControlPlane:
         node_name: The node that certificates are made for.
         has_node: Whether a node joins. Without one nothing routes Service
             addresses, so the aggregator dials the name of an ExternalName Service.
+        client_rate: Of controller manager and scheduler; None leaves them their own.
     """
 
     folder: Path
@@ -104,6 +118,7 @@ class ControlPlane:
     endpoints: Endpoints
     node_name: str = "node"
     has_node: bool = False
+    client_rate: ClientRate | None = None
     components: dict[str, ComponentProcess] = field(default_factory=dict)
     _certificates: ControlPlaneCertificates | None = None
 
@@ -196,6 +211,8 @@ class ControlPlane:
             f"--proxy-client-cert-file={files.front_proxy_client.certificate}",
             f"--proxy-client-key-file={files.front_proxy_client.key}",
             f"--enable-aggregator-routing={str(self.has_node).lower()}",
+            # Streamed lists need a newer etcd than Debian 12 has: every watch "from the beginning" would fail.
+            "--feature-gates=WatchList=false",
             # A loopback address is no endpoint that the `kubernetes` Service could have.
             f"--endpoint-reconciler-type={'lease' if self.has_node else 'none'}",
         ]
@@ -235,8 +252,7 @@ class ControlPlane:
             ],
         )
 
-    @staticmethod
-    def _delegating_flags(kubeconfig: Path, port: int) -> list[str]:
+    def _delegating_flags(self, kubeconfig: Path, port: int) -> list[str]:
         return [
             f"--kubeconfig={kubeconfig}",
             f"--authentication-kubeconfig={kubeconfig}",
@@ -244,6 +260,7 @@ class ControlPlane:
             f"--bind-address={LOOPBACK}",
             f"--secure-port={port}",
             "--leader-elect=false",
+            *(self.client_rate.flags if self.client_rate else ()),
         ]
 
     def check(self) -> None:
@@ -282,8 +299,10 @@ class LoopbackControlPlane(OwnedInstance[Path]):
     Service of type ExternalName with `externalName: localhost`.
     """
 
-    def __init__(self, name: str | None = None) -> None:
+    def __init__(self, name: str | None = None, *, client_rate: ClientRate | None = None) -> None:
         super().__init__(name or f"{LOOPBACK_INSTANCE}-{secrets.token_hex(4)}")
+        self._client_rate = client_rate
+        self._launcher: Launcher | None = None
         self._control_plane: ControlPlane | None = None
         self._access: KubernetesAccess | None = None
 
@@ -306,13 +325,24 @@ class LoopbackControlPlane(OwnedInstance[Path]):
         """The administrator's kubeconfig."""
         return self.access.kubeconfig
 
+    def launch(
+        self, name: str, words: Sequence[str | Path], environment: Mapping[str, str] | None = None
+    ) -> ComponentProcess:
+        """Start a further component of this instance, which ends with it at the latest."""
+        if self._launcher is None:
+            raise HarnessError("the control plane is not up; call up() or use `with`")
+        self.components[name] = self._launcher.launch(name, words, environment)
+        return self.components[name]
+
     def _prepare(self) -> Path:
         debian_packages.ensure_installed(debian_packages.CONTROL_PLANE)
         return builds.kubernetes()
 
     def _start(self, ledger: Ledger, needs: Path) -> None:
-        launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
-        self._control_plane = ControlPlane(ledger.folder, launcher, needs, Endpoints.on_loopback())
+        self._launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
+        self._control_plane = ControlPlane(
+            ledger.folder, self._launcher, needs, Endpoints.on_loopback(), client_rate=self._client_rate
+        )
         self._control_plane.start()
         self._access = KubernetesAccess(self._control_plane.kubeconfig, needs / "kubectl")
         self._access.wait_until_usable()
@@ -321,4 +351,4 @@ class LoopbackControlPlane(OwnedInstance[Path]):
         return self._control_plane.components.values() if self._control_plane else ()
 
     def _forget(self) -> None:
-        self._control_plane = self._access = None
+        self._control_plane = self._access = self._launcher = None

@@ -1,0 +1,121 @@
+"""Nodes that refuse pods for how their free cores lie: no storm of pods, and the reason where people look.
+
+KWOK plays these nodes, for a plain node can't produce the three errors: they need several NUMA nodes or hardware
+threads, or a scheduler and a kubelet that disagree. Deployment, ReplicaSets, scheduling and the operator are real, so a
+ReplicaSet does make the next pod at once, and the scheduler does send it to the same node again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from eventengine_harness.accesses import condition_of
+from eventengine_harness.fake_nodes import REFUSALS, TOLERATION, FakeNodes
+
+from .operators import OperatorPlane, OperatorProcess
+from .spaces import Space
+
+Object = dict[str, Any]
+POOL = "tests.eventengine.dev/pool"
+PODS_BEFORE_HELD_MAX = 40
+"""A ReplicaSet makes about twenty a second; the operator needs some tenths of one on a busy machine."""
+
+
+def pinned_to(pool: str) -> Object:
+    template = {"nodeSelector": {POOL: pool}, "tolerations": [TOLERATION]}
+    return {"cpus": 1, "memory": "64Mi", "pinning": "Required", "template": template}
+
+
+@pytest.fixture(scope="module")
+def nodes(operator_plane: OperatorPlane) -> Iterator[FakeNodes]:
+    refusals = {f"refusing-{reason.lower()}": reason for reason in REFUSALS}
+    with FakeNodes(operator_plane.control_plane, refusals=refusals) as running:
+        yield running
+
+
+class PodsSeen:
+    """UIDs of all pods that a namespace ever had since this was made."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._uids: set[str] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._stop.is_set():
+            self.count()
+            self._stop.wait(0.02)
+
+    def count(self) -> int:
+        found = self._space.access.list("pods", self._space.namespace)
+        self._uids |= {item["metadata"]["uid"] for item in found}
+        return len(self._uids)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_refused_pods_are_collected_and_the_workload_is_held_until_a_node_can_take_it(
+    nodes: FakeNodes, operator: OperatorProcess, operator_plane: OperatorPlane
+) -> None:
+    with ExitStack() as stack:
+        spaces = {reason: stack.enter_context(Space(operator_plane.access, operator)) for reason in REFUSALS}
+        run_on_good_nodes(nodes, spaces)
+        for reason in REFUSALS:
+            nodes.add(f"refusing-{reason.lower()}", labels={POOL: reason})
+        seen = {reason: PodsSeen(space) for reason, space in spaces.items()}
+        for pods in seen.values():
+            stack.callback(pods.close)
+        for reason, space in spaces.items():
+            space.engine(replicas=3, pod=pinned_to(reason))
+        for reason, space in spaces.items():
+            engine = space.until("ee/hunt", was_refused_by(reason), f"held for {reason}")
+            assert engine["status"]["admission"]["heldAt"] == 2
+            condition = condition_of(engine, "Degraded")
+            assert (condition["status"], condition["reason"]) == ("True", "PodsRefused")
+            assert reason in condition["message"]
+            assert f"refusing-{reason.lower()}" in condition["message"]
+            space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 2, "held at what runs")
+            nodes.remove(f"refusing-{reason.lower()}")
+            until_refused_pods_are_gone(space)
+            assert engine["spec"]["replicas"] == 3, "what the user asked for stays"
+        made = {reason: pods.count() for reason, pods in seen.items()}
+        assert max(made.values()) <= PODS_BEFORE_HELD_MAX, made
+        for reason in REFUSALS:
+            nodes.add(f"further-{reason.lower()}", cpus="2", labels={POOL: reason})
+        for space in spaces.values():
+            space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 3, "tried again")
+            space.until("ee/hunt", lambda item: "admission" not in item["status"], "forgotten")
+            space.until_condition("Degraded", "False", "AsDeclared")
+        after = {reason: pods.count() for reason, pods in seen.items()}
+        assert after == {reason: count + 1 for reason, count in made.items()}, (
+            "one more when it was tried again"
+        )
+
+
+def run_on_good_nodes(nodes: FakeNodes, spaces: dict[str, Space]) -> None:
+    """Two pods each, on a node that has room for two."""
+    for reason, space in spaces.items():
+        nodes.add(f"good-{reason.lower()}", cpus="2", labels={POOL: reason})
+        space.engine(replicas=2, pod=pinned_to(reason))
+    for space in spaces.values():
+        space.until("ee/hunt", lambda item: item.get("status", {}).get("readyReplicas") == 2, "two run")
+
+
+def was_refused_by(reason: str) -> Callable[[Object], bool]:
+    return lambda item: item.get("status", {}).get("admission", {}).get("reason") == reason
+
+
+def until_refused_pods_are_gone(space: Space) -> None:
+    def only_good_ones() -> bool:
+        phases = [item["status"]["phase"] for item in space.access.list("pods", space.namespace)]
+        return phases == ["Running", "Running"]
+
+    space.wait(only_good_ones, "refused pods to be collected")
