@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final
 
+from .clients.echoes import Version
 from .clients.engine_reports import EngineReports
 from .clients.errors import ApiError
 from .clients.event_posting import EventPoster
@@ -161,7 +162,7 @@ class Operator:
         self._watches = Watches(
             self._settings.holder,
             self._settings.watch_namespaces,
-            when_engine=lambda key: _to_loop(loop, self._queue.push_after, key, COALESCE_SECONDS),
+            when_engine=lambda key, version: _to_loop(loop, self._hear, key, version),
             when_metrics=lambda: _to_loop(loop, self._metrics_wanted.set),
             measurements=self._measurements,
             with_metrics=self._settings.metrics_mode != "off",
@@ -236,6 +237,11 @@ class Operator:
         await keep_canary(
             self._api, namespace, settings.canary_seconds, local_owner, self._beats, self._measurements
         )
+
+    def _hear(self, key: EngineKey, version: Version) -> None:
+        """A watch told of something about this EventEngine."""
+        if not self._api.echoes.is_echo(version):
+            self._queue.push_after(key, COALESCE_SECONDS)
 
     async def _missed_by(self, watches: Watches) -> list[EngineKey] | None:
         """EventEngines that the watches have yet to tell of; None where the API server can't be asked."""

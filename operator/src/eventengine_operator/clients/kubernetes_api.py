@@ -29,6 +29,7 @@ from eventengine_operator.resources.objects import (
     text_at,
 )
 
+from .echoes import Echoes
 from .errors import ApiError, NotFoundError, UnavailableError, error_of_answer
 from .pacing import Pace
 
@@ -121,6 +122,8 @@ class KubernetesApi:
         self._pace = pace
         self._write_seconds = min(write_seconds, CALL_SECONDS_MAX)
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
+        self.echoes = Echoes()
+        """What was applied, for whoever hears of it."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -227,7 +230,9 @@ class KubernetesApi:
         resource = type_of(manifest["kind"])
         path = resource.path(namespace_of(manifest), name_of(manifest), subresource)
         query = {"fieldManager": manager, "force": "true"}
-        return await self._call("PATCH", "apply", resource, path, query, manifest, APPLY_PATCH)
+        applied = await self._call("PATCH", "apply", resource, path, query, manifest, APPLY_PATCH)
+        self.echoes.expect(applied)
+        return applied
 
     async def merge_patch(
         self,

@@ -26,6 +26,7 @@ from eventengine_contract.well_known import (
 )
 
 from eventengine_operator.clients.connections import log_in_to_watch
+from eventengine_operator.clients.echoes import Version, version_of
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.reconciling.canary import beat_of, is_canary
 from eventengine_operator.resources.objects import Object, labels_of, name_of, namespace_of, text_at
@@ -46,7 +47,8 @@ METRICS_GROUPS: Final = frozenset({"custom.metrics.k8s.io", "external.metrics.k8
 STOP_SECONDS_MAX: Final = 10.0
 _log = logging.getLogger(__name__)
 
-WhenEngine = Callable[[EngineKey], None]
+WhenEngine = Callable[[EngineKey, Version], None]
+"""Called with the EventEngine that an object concerns, and the object's version."""
 WhenMetrics = Callable[[], None]
 
 
@@ -67,6 +69,11 @@ def key_of_autoscaler(source: Object) -> EngineKey | None:
     if text_at(source, "spec", "scaleTargetRef", "kind") not in (KIND, "Deployment"):
         return None
     return EngineKey(namespace_of(source), target) if target else None
+
+
+def _state(event: Mapping[str, Any]) -> Version:
+    """Which state an event tells of; an end is nobody's state."""
+    return ("", "") if event.get("type") == "DELETED" else version_of(dict(event["object"]))
 
 
 class Watches:
@@ -175,7 +182,7 @@ class Watches:
             self._measurements.watch_told(resource[2])
             key = key_of(dict(event["object"]))
             if key is not None:
-                self._when_engine(key)
+                self._when_engine(key, _state(event))
 
         kopf.on.event(*resource, registry=registry, id=resource[2])(changed)
 
@@ -193,7 +200,7 @@ class Watches:
                 self._engines.discard(key)
             else:
                 self._engines.add(key)
-            self._when_engine(key)
+            self._when_engine(key, _state(event))
 
         kopf.on.event(API_GROUP, API_VERSION, PLURAL, registry=registry, id=PLURAL)(changed)
 

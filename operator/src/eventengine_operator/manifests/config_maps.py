@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
+from typing import Final
+
 import yaml
 from eventengine_contract.well_known import CONFIG_MAP_KEY, config_map_name
 
@@ -10,10 +14,18 @@ from eventengine_operator.resources.objects import Object
 
 from .metadata import owned_object
 
+TEXTS_KEPT_MAX: Final = 1024
+
 
 def engine_yaml(engine: Engine) -> str:
     """`spec.engine` verbatim, keys sorted so that equal configurations are equal texts."""
-    return yaml.safe_dump(engine.engine_section, sort_keys=True, allow_unicode=True, default_flow_style=False)
+    return _yaml_of(json.dumps(engine.engine_section, sort_keys=True))
+
+
+@lru_cache(maxsize=TEXTS_KEPT_MAX)
+def _yaml_of(section: str) -> str:
+    """Rendering costs more than all the rest of a reconcile's thinking, and a configuration seldom changes."""
+    return yaml.safe_dump(json.loads(section), sort_keys=True, allow_unicode=True, default_flow_style=False)
 
 
 def config_map(engine: Engine) -> Object:
