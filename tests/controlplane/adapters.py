@@ -95,6 +95,7 @@ class EngineState:
     partitions: dict[int, int] = field(default_factory=dict)
     partitions_total: int = 4
     utilisation: float = 0.25
+    events_in: int = 0
     stopped_at_seconds: int | None = None
     """From this second on no sample is closed any more, as when the process hangs."""
     fault: str = ""
@@ -108,6 +109,7 @@ class EngineState:
         document["identity"] |= {"engine": self.engine, "namespace": self.namespace, "pod": self.pod}
         for part in (document["buffer_pool"], document["rings"][0], document["arena"]):
             part["utilisation"] = self.utilisation
+        document["counters"]["events_in"] = self.events_in
         document["sources"][0]["partitions_total"] = self.partitions_total
         document["sources"][0]["partitions"] = [
             {
@@ -223,6 +225,11 @@ class AdapterPlane:
         (folder / "tls.key").write_bytes(pair.key.read_bytes())
         (folder / "tls.crt").write_bytes(pair.certificate.read_bytes())
         return pair
+
+    def unregister(self) -> None:
+        """Give the metrics APIs back, on a plane that others use afterwards."""
+        for group, version, _ in GROUP_VERSIONS:
+            self.access.delete("apiservice", f"{version}.{group}")
 
     def _register(self) -> None:
         authority = base64.b64encode(self.authority.files.certificate.read_bytes()).decode()

@@ -195,6 +195,26 @@ class ScalingBehavior(Model):
     scale_down: ScalingRules | None = Field(None, description="Downwards.")
 
 
+class ScaleToZero(Model):
+    """When an engine that has nothing to do runs no pods. Its presence turns this on."""
+
+    idle_seconds: int = Field(
+        300,
+        ge=1,
+        le=86_400,
+        description="No lag and no event taken for so long: the last pods go, once there are only minReplicas of them.",
+    )
+    activation_lag_events: int = Field(
+        0, ge=0, le=1_000_000_000, description="A lag above this brings pods back."
+    )
+    unknown_seconds_max: int = Field(
+        600,
+        ge=10,
+        le=86_400,
+        description="With no pods and a lag that stays unknown for so long, pods come back to find out.",
+    )
+
+
 class Autoscaling(Model):
     """Who decides on replicas, and on what grounds."""
 
@@ -208,6 +228,10 @@ class Autoscaling(Model):
                 validation(
                     "self.driver == 'none' || (has(self.metrics) && size(self.metrics) > 0)",
                     "a driver other than none needs at least one metric",
+                ),
+                validation(
+                    "!has(self.scaleToZero) || self.driver != 'none'",
+                    "scaleToZero needs a driver other than none, which brings the pods after the first",
                 ),
             ]
         }
@@ -225,6 +249,12 @@ class Autoscaling(Model):
         [], max_length=8, description="Metrics to scale on; the largest wish wins."
     )
     behavior: ScalingBehavior | None = Field(None, description="Speed of scaling, as in autoscaling/v2.")
+    scale_to_zero: ScaleToZero | None = Field(
+        None,
+        description=(
+            "Run no pods while there is nothing to do; only where every source is a Kafka topic. Left out: never."
+        ),
+    )
     last_known_good_seconds: int = Field(
         0,
         ge=0,

@@ -28,13 +28,14 @@ from .handlers.certificates import CertificateKeeper, CertificateReader, make_po
 from .handlers.features import Features
 from .handlers.metrics_apis import MetricsApiKeeper, delete_api_services
 from .handlers.queueing import KeyQueue
-from .handlers.reconciler import EngineKey, Reconciler
+from .handlers.reconciler import Reconciler
 from .handlers.secret_follower import SecretReferences, follow_secrets
 from .handlers.watching import Watches
 from .manifests.metrics_apis import AdapterPlace
 from .measuring import Measurements
 from .reconciling.canary import Beats
 from .reconciling.observations import MetricsApi, MetricsApis
+from .resources.engines import EngineKey
 from .resources.objects import Object, name_of, namespace_of, uid_of
 from .serving import HealthServer
 from .settings import Settings
@@ -173,6 +174,7 @@ class Operator:
             for number in range(self._settings.workers):
                 group.create_task(self._work(), name=f"worker {number}")
             group.create_task(self._resync(), name="resync")
+            group.create_task(self._reconciler.idle_watch.run(), name="idle watch")
             group.create_task(self._keep_looking_at(features), name="features")
             group.create_task(self._keep_metrics_apis(owner), name="metrics APIs")
             group.create_task(self._attend_watches(self._watches), name="watches")

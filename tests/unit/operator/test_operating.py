@@ -9,9 +9,10 @@ import pytest
 from eventengine_operator import operating
 from eventengine_operator.clients.errors import UnavailableError
 from eventengine_operator.handlers.queueing import JITTER
-from eventengine_operator.handlers.reconciler import BLOCKED, EngineKey, Outlook
+from eventengine_operator.handlers.reconciler import BLOCKED, Outlook
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.operating import Operator
+from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.settings import Settings
 
 HUNT = {"metadata": {"namespace": "default", "name": "hunt"}}

@@ -72,6 +72,20 @@ class EngineReports:
                 self._reports.pop(next(iter(self._reports)))
             self._reading[pod.uid] = asyncio.create_task(self._read(pod, when_read))
 
+    async def events_taken(self, pods: tuple[Pod, ...]) -> tuple[Mapping[str, int] | None, str]:
+        """Total of each running container's start, read now; else None and why."""
+        running = [pod for pod in pods if pod.address and pod.container_id and not pod.is_leaving]
+
+        async def read(pod: Pod) -> EngineReport:
+            async with self._slots:
+                return await self._report_of(pod)
+
+        reports = await asyncio.gather(*map(read, running))
+        for pod, report in zip(running, reports, strict=True):
+            if report.error:
+                return None, f"{pod.name}: {report.error}"
+        return {report.container_id: report.events_taken for report in reports}, ""
+
     async def _read(self, pod: Pod, when_read: Callable[[], None]) -> None:
         try:
             async with self._slots:
@@ -103,6 +117,7 @@ class EngineReports:
             is_pinned=snapshot.process.pinned,
             is_exclusive=snapshot.process.exclusive,
             partitions=max((source.partitions_total for source in snapshot.sources), default=0),
+            events_taken=snapshot.counters.events_in,
         )
 
     async def _body_of(self, pod: Pod) -> bytes:

@@ -80,7 +80,7 @@ async def _execute_one(
             _log.info("%s: keeping %d replicas for their next owner", place, replicas)
             await api.apply(_replicas_only(engine, name, uid, resource_version, replicas), REPLICAS_KEEPER)
         case SetReplicas(replicas, resource_version):
-            _log.info("%s: starting with %d replicas", place, replicas)
+            _log.info("%s: asking for %d replicas", place, replicas)
             patch = _scale(replicas, resource_version)
             await api.merge_patch(ENGINES, engine.namespace, engine.name, patch, FIELD_MANAGER, "scale")
         case StopReplicaSet(name, resource_version):

@@ -87,6 +87,8 @@ API_SERVICES: Final = ResourceType(
     "apiregistration.k8s.io/v1", "APIService", "apiservices", is_namespaced=False
 )
 
+EXTERNAL_METRICS: Final = ResourceType("external.metrics.k8s.io/v1beta1", "ExternalMetricValueList", "")
+"""The resource is the metric's name."""
 VERSION: Final = ResourceType("", "Version", "version", is_namespaced=False)
 
 CHILD_TYPES: Final = (CONFIG_MAPS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGETS, DEPLOYMENTS)
@@ -269,6 +271,12 @@ class KubernetesApi:
             await self._call("DELETE", "delete", resource, resource.path(namespace, name), None, body)
         except NotFoundError:
             return
+
+    async def external_metric(self, namespace: str, metric: str, labels: Mapping[str, str]) -> Object:
+        """The answer of the external metrics API about one metric; 503 while it isn't known."""
+        selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        path = EXTERNAL_METRICS.path(namespace, metric)
+        return await self._call("GET", "list", EXTERNAL_METRICS, path, {"labelSelector": selector})
 
     async def version(self) -> tuple[int, int]:
         """Major and minor version of Kubernetes."""

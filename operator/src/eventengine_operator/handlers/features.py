@@ -20,9 +20,9 @@ from eventengine_operator.clients.kubernetes_api import (
     ResourceType,
 )
 from eventengine_operator.manifests.children import TOLERANCE
+from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.objects import Object, resource_version_of, text_at, uid_of
 
-from .reconciler import EngineKey
 from .watching import key_of_owned
 
 TOLERANCE_SINCE: Final = (1, 35)

@@ -24,22 +24,17 @@ from eventengine_operator.reconciling.admission import read_admission
 from eventengine_operator.reconciling.canary import beat_of, is_canary
 from eventengine_operator.reconciling.observations import MetricsApis, Observed
 from eventengine_operator.reconciling.planning import Plan, make_plan
-from eventengine_operator.reconciling.replicas import find_foreign_autoscaler
+from eventengine_operator.reconciling.replicas import find_foreign_autoscaler, may_hibernate
 from eventengine_operator.reconciling.statuses import make_status, news, scaling_news
-from eventengine_operator.resources.engines import Engine, read_engine
+from eventengine_operator.resources.engines import Engine, EngineKey, read_engine
 from eventengine_operator.resources.mounted_secrets import referenced_secrets
 
+from .idling import Followed, IdleWatch
+
 BAD_WHEN_TRUE = frozenset({ConditionType.DEGRADED, ConditionType.PAUSED})
+NEVER_BAD = frozenset({ConditionType.HIBERNATED})
 NO_OUTCOME = Outcome({}, frozenset(), ())
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, order=True)
-class EngineKey:
-    """Which EventEngine."""
-
-    namespace: str
-    name: str
 
 
 @dataclass(frozen=True)
@@ -80,6 +75,7 @@ class Reconciler:
         self._when_canary = when_canary
         """Told which beat the canary carries."""
         self._pods_by_key: dict[EngineKey, frozenset[str]] = {}
+        self.idle_watch = IdleWatch(api, reports, when_read)
         self.metrics_apis = MetricsApis()
         self.features: frozenset[str] = frozenset()
         """What this cluster has of what not every cluster has."""
@@ -94,18 +90,20 @@ class Reconciler:
         if source is None:
             self._remember_pods(key, frozenset())
             self._remember_secrets(key, None)
+            self.idle_watch.forget(key)
             return NOTHING_LEFT
         if is_canary(source):
             self._when_canary(beat_of(source))
             return NOTHING_LEFT
         engine = read_engine(source)
         if engine.is_being_deleted:
+            self.idle_watch.forget(key)
             return NOTHING_LEFT
         # Before they are looked at: a change right after the look has to find somebody to wake up.
         secrets = self._remember_secrets(key, engine.spec)
         surroundings = await observe(self._api, engine, self.features, secrets)
         now = datetime.now(UTC)
-        plan = self._plan(engine, self._observed(surroundings, NO_OUTCOME), now)
+        plan = self._plan(engine, self._observed(key, surroundings, NO_OUTCOME), now)
         try:
             outcome = await execute(self._api, engine, plan.actions)
         except NamespaceEndingError:
@@ -113,7 +111,8 @@ class Reconciler:
             return BLOCKED
         self._remember_pods(key, frozenset(pod.uid for pod in surroundings.pods))
         self._reports.refresh(surroundings.pods, lambda: self._when_read(key))
-        observed = self._observed(surroundings, outcome)
+        self._follow(key, engine, plan, surroundings)
+        observed = self._observed(key, surroundings, outcome)
         await self._report(engine, plan, observed, outcome.errors, now)
         if plan.conflicts or plan.awaits_deletion_of or plan.missing_secrets or outcome.errors:
             return BLOCKED
@@ -129,7 +128,25 @@ class Reconciler:
             return Plan(foreign_autoscaler=foreign, admission=read_admission(engine.status))
         return make_plan(engine, engine.spec, observed, self._default_image, now)
 
-    def _observed(self, surroundings: Surroundings, outcome: Outcome) -> Observed:
+    def _follow(self, key: EngineKey, engine: Engine, plan: Plan, surroundings: Surroundings) -> None:
+        """Have the lag of an engine read that may be scaled to zero, and of no other."""
+        scaling = engine.spec.autoscaling if engine.spec is not None else None
+        declared = scaling.scale_to_zero if scaling is not None else None
+        is_followed = may_hibernate(engine, plan.foreign_autoscaler) and not engine.is_paused
+        if scaling is None or declared is None or plan.replicas is None or not is_followed:
+            self.idle_watch.forget(key)
+            return
+        followed = Followed(
+            declared,
+            plan.replicas,
+            scaling.min_replicas,
+            may_rest=not engine.is_scale_in_paused,
+            may_wake=not engine.is_scale_out_paused,
+            pods=surroundings.pods,
+        )
+        self.idle_watch.follow(key, followed)
+
+    def _observed(self, key: EngineKey, surroundings: Surroundings, outcome: Outcome) -> Observed:
         children = surroundings.children | outcome.applied
         for reference in outcome.deleted:
             children.pop(reference, None)
@@ -143,6 +160,7 @@ class Reconciler:
             scaled_objects=surroundings.scaled_objects,
             features=self.features,
             secrets=surroundings.secrets,
+            idleness=self.idle_watch.known(key),
         )
 
     async def _report(
@@ -154,6 +172,7 @@ class Reconciler:
         await write_status(self._api, engine, status)
         for verdict in news(engine.status, status):
             is_bad = (verdict.status == "True") == (verdict.type in BAD_WHEN_TRUE)
+            is_bad = is_bad and verdict.type not in NEVER_BAD
             kind: Literal["Normal", "Warning"] = "Warning" if is_bad else "Normal"
             note = f"{verdict.type.value} is {verdict.status}: {verdict.message or verdict.reason}"
             await self._events.post(engine, kind, verdict.reason, note)

@@ -29,9 +29,8 @@ from eventengine_operator.clients.connections import log_in_to_watch
 from eventengine_operator.clients.echoes import Version, version_of
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.reconciling.canary import beat_of, is_canary
+from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.objects import Object, labels_of, name_of, namespace_of, text_at
-
-from .reconciler import EngineKey
 
 OWNED: Final = (
     ("", "v1", "pods"),

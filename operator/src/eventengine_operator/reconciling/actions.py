@@ -42,7 +42,7 @@ class KeepReplicas:
 
 @dataclass(frozen=True)
 class SetReplicas:
-    """Write the EventEngine's /scale, so that an autoscaler finds a target that isn't disabled."""
+    """Write the EventEngine's /scale: the number an autoscaler goes on from, or 0 to keep it still."""
 
     replicas: int
     resource_version: str

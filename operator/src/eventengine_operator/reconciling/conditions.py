@@ -22,6 +22,7 @@ from eventengine_operator.resources.engines import Engine, insecure_sources, met
 from eventengine_operator.resources.objects import Object, condition_of, generation_of, number_at, text_at
 from eventengine_operator.resources.pods import UNSCHEDULABLE, EngineReport, Pod
 
+from .idling import Idleness
 from .observations import MetricsApi, MetricsApis, Observed
 from .planning import Plan
 
@@ -274,6 +275,8 @@ def autoscaling_active(spec: EventEngineSpec | None, plan: Plan, observed: Obser
         return Verdict(kind, "False", "ForeignAutoscaler", message)
     if spec.autoscaling.driver == "none":
         return Verdict(kind, "False", "DriverNone", "autoscaling.driver is none")
+    if plan.replicas == 0 and spec.autoscaling.scale_to_zero is not None:
+        return Verdict(kind, "True", "Hibernated", "it goes on when there is a lag")
     live = observed.child("HorizontalPodAutoscaler", name)
     condition = condition_of(live, "ScalingActive") if live is not None else {}
     status = text_at(condition, "status")
@@ -281,6 +284,30 @@ def autoscaling_active(spec: EventEngineSpec | None, plan: Plan, observed: Obser
         return Verdict(kind, "Unknown", "NotReported", "the HorizontalPodAutoscaler has yet to report")
     reason = text_at(condition, "reason") or "NotReported"
     return Verdict(kind, "True" if status == "True" else "False", reason, text_at(condition, "message"))
+
+
+def hibernated(spec: EventEngineSpec | None, replicas: int, idleness: Idleness, now: datetime) -> Verdict:
+    """Whether the engine rests without pods, and what keeps it from resting or waking."""
+    kind = ConditionType.HIBERNATED
+    if spec is None:
+        return Verdict(kind, "Unknown", "SpecInvalid", "the spec is invalid")
+    declared = spec.autoscaling.scale_to_zero
+    if declared is None:
+        return Verdict(kind, "False", "NotDeclared", "autoscaling.scaleToZero isn't declared")
+    is_unknown = idleness.is_unknown(now) and idleness.last is not None
+    failure = idleness.last.failure if idleness.last is not None else ""
+    if replicas == 0:
+        wakes = f"pods come back after {declared.unknown_seconds_max} s of that"
+        if is_unknown:
+            return Verdict(
+                kind, "True", "LagUnknown", f"no pods, and the lag isn't known: {failure}; {wakes}"
+            )
+        return Verdict(kind, "True", "Idle", "there is nothing to do; pods come back when there is a lag")
+    if is_unknown:
+        message = f"not scaled to zero while nobody knows whether it is idle: {failure}"
+        return Verdict(kind, "False", "IdlenessUnknown", message)
+    message = f"scaled to zero from minReplicas, after {declared.idle_seconds} s without anything to do"
+    return Verdict(kind, "False", "Active", message)
 
 
 def _first(sentences: list[str]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Literal
 from eventengine_operator.resources.objects import Object, Reference
 from eventengine_operator.resources.pods import EngineReport, Pod
 
+from .idling import Idleness
+
 
 @dataclass(frozen=True)
 class MetricsApi:
@@ -47,6 +49,8 @@ class Observed:
     """What this cluster has of what not every cluster has."""
     secrets: Mapping[str, str | None] = field(default_factory=dict)
     """Version of each Secret that the pods mount; None where it may not be read."""
+    idleness: Idleness = field(default_factory=Idleness)
+    """Lag over time, where the EventEngine may be scaled to zero."""
 
     def child(self, kind: str, name: str) -> Object | None:
         """The live object, if there is one."""

@@ -51,6 +51,7 @@ from .replicas import (
     live_replicas,
     most_replicas,
     needs_a_keeper,
+    rest_or_wake,
 )
 
 
@@ -83,6 +84,7 @@ def make_plan(
     partitions = count_partitions(engine, spec, observed.reports)
     most = most_replicas(spec.autoscaling, partitions)
     decision = decide_replicas(spec, owned_deployment, foreign, most)
+    decision = rest_or_wake(engine, spec, decision, observed.idleness, now)
     admission = judge_admission(
         observed.pods, observed.replica_sets, read_admission(engine.status), decision.replicas, now
     )

@@ -11,15 +11,19 @@
 A HorizontalPodAutoscaler that reads no spec.replicas (0) is disabled, and one that reads a number from
 before somebody else scaled would throw pods away. In both cases the operator first writes the
 live value, within the declared bounds, to the EventEngine.
+
+Between zero and minReplicas the operator itself scales (`scaleToZero`), on the same path: an autoscaler
+that reads 0 holds still until somebody else writes another number, so both never act at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
-from eventengine_contract.event_engine import Autoscaling, EventEngineSpec
+from eventengine_contract.event_engine import Autoscaling, ConditionType, EventEngineSpec
 from eventengine_contract.well_known import API_GROUP, KIND
 
 from eventengine_operator.manifests.deployments import ANNOTATION_REPLICAS, REPLICAS_OF_OTHERS
@@ -27,6 +31,7 @@ from eventengine_operator.resources.engines import Engine, is_bound_by_partition
 from eventengine_operator.resources.objects import (
     Object,
     annotations_of,
+    condition_of,
     controller_uid_of,
     field_managers_of,
     is_being_deleted,
@@ -37,6 +42,8 @@ from eventengine_operator.resources.objects import (
     text_at,
 )
 from eventengine_operator.resources.pods import EngineReport
+
+from .idling import Idleness, next_replicas
 
 FIELD_MANAGER: Final = "eventengine-operator"
 REPLICAS_KEEPER: Final = "eventengine-operator-replicas"
@@ -123,6 +130,44 @@ def decide_replicas(
         return ReplicaDecision(replicas=spec.replicas, first=None, with_autoscaler=True)
     first = min(max(current or 0, spec.autoscaling.min_replicas), most)
     return ReplicaDecision(replicas=first, first=first, with_autoscaler=True)
+
+
+def rest_or_wake(
+    engine: Engine, spec: EventEngineSpec, decision: ReplicaDecision, idleness: Idleness, now: datetime
+) -> ReplicaDecision:
+    """The same decision, or one that goes to zero or back from it."""
+    if not decision.with_autoscaler or decision.first is not None or decision.replicas is None:
+        return decision
+    scaling = spec.autoscaling
+    if scaling.scale_to_zero is not None:
+        following = next_replicas(
+            scaling.scale_to_zero,
+            decision.replicas,
+            scaling.min_replicas,
+            idleness,
+            now,
+            may_rest=not engine.is_scale_in_paused,
+            may_wake=not engine.is_scale_out_paused,
+        )
+    else:
+        # Nobody is left who would ever wake it.
+        is_at_rest = decision.replicas == 0 and is_hibernated(engine)
+        following = scaling.min_replicas if is_at_rest else None
+    return decision if following is None else replace(decision, replicas=following, first=following)
+
+
+def is_hibernated(engine: Engine) -> bool:
+    """Whether the operator took its pods away, by its own account."""
+    condition = condition_of({"status": engine.status}, ConditionType.HIBERNATED)
+    return text_at(condition, "status") == "True"
+
+
+def may_hibernate(engine: Engine, foreign: ForeignAutoscaler | None) -> bool:
+    """Whether its lag has to be followed, for the operator to scale it to zero and back."""
+    if engine.spec is None or engine.is_being_deleted or foreign is not None:
+        return False
+    scaling = engine.spec.autoscaling
+    return scaling.driver == "hpa" and scaling.scale_to_zero is not None
 
 
 def were_of_others(live: Object) -> bool:

@@ -1,7 +1,7 @@
 """The status of an EventEngine, whole, as it should stand now.
 
-Rules: `lastTransitionTime` moves only with `status`; the message of AutoscalingActive moves only
-with its reason, for the autoscaler writes changing figures into it; everything is sorted, so
+Rules: `lastTransitionTime` moves only with `status`; the messages of AutoscalingActive and Hibernated move
+only with their reasons, for autoscaler and adapter write changing figures into them; everything is sorted, so
 that an unchanged state is an unchanged status and costs no write.
 """
 
@@ -28,7 +28,7 @@ PAUSED_IN_SHORT: Final = {
     "ScaleOut": "scale-out paused",
     "ScaleInAndScaleOut": "scaling paused",
 }
-SELF_DESCRIBED: Final = frozenset({ConditionType.AUTOSCALING_ACTIVE})
+SELF_DESCRIBED: Final = frozenset({ConditionType.AUTOSCALING_ACTIVE, ConditionType.HIBERNATED})
 
 
 def make_status(
@@ -55,6 +55,7 @@ def make_status(
         conditions.pinning_satisfied(engine.spec, pinning["required"], pinning["satisfied"], missing),
         conditions.metrics_available(engine.spec, observed.metrics_apis),
         conditions.autoscaling_active(engine.spec, plan, observed, engine.name),
+        conditions.hibernated(engine.spec, desired, observed.idleness, now),
     ]
     status: Object = {
         "observedGeneration": engine.generation,

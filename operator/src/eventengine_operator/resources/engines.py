@@ -37,6 +37,14 @@ CONFIG_VOLUME_NAME: Final = "engine-config"
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
+@dataclass(frozen=True, order=True)
+class EngineKey:
+    """Which EventEngine."""
+
+    namespace: str
+    name: str
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing wrong with a spec: where, and what to do about it."""
@@ -105,7 +113,7 @@ def _read_spec(source: Object, section: Object) -> tuple[EventEngineSpec | None,
         return None, tuple(
             Fault(_join("spec", path), sentence) for path, sentence in faults_of(error, EventEngineSpec)
         )
-    faults = (*_faults_of_ports(config), *_faults_of_template(spec))
+    faults = (*_faults_of_ports(config), *_faults_of_template(spec), *_faults_of_scaling(spec))
     return (None if faults else spec), faults
 
 
@@ -150,6 +158,20 @@ def _faults_of_template(spec: EventEngineSpec) -> list[Fault]:
     ]
 
 
+def _faults_of_scaling(spec: EventEngineSpec) -> list[Fault]:
+    """Without pods nobody listens: only what waits in a topic can bring them back."""
+    if spec.autoscaling.scale_to_zero is None or is_bound_by_partitions(spec.engine):
+        return []
+    others = ", ".join(source.name for source in spec.engine.sources if source.kafka is None)
+    sentence = f"{others} is no Kafka topic and" if others else "there is no Kafka topic that"
+    return [
+        Fault(
+            "spec.autoscaling.scaleToZero",
+            f"{sentence} could not bring an engine without pods back; remove the key, or read from topics only",
+        )
+    ]
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of `host:port`, which the contract has already checked for its form."""
     host, _, port = address.rpartition(":")
@@ -178,6 +200,8 @@ def insecure_sources(config: EngineConfig) -> list[str]:
 
 def metric_sources(spec: EventEngineSpec) -> frozenset[str]:
     """Which metrics APIs the autoscaler of this EventEngine needs: Pods, Object, External."""
-    if spec.autoscaling.driver == "none":
+    scaling = spec.autoscaling
+    if scaling.driver == "none":
         return frozenset()
-    return frozenset[str](metric.source for metric in spec.autoscaling.metrics)
+    own = frozenset({"External"} if scaling.scale_to_zero else ())
+    return own | frozenset[str](metric.source for metric in scaling.metrics)

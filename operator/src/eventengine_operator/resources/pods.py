@@ -70,6 +70,8 @@ class EngineReport:
     is_exclusive: bool = False
     partitions: int = 0
     """Partitions of the source that has most of them; 0 where it doesn't know."""
+    events_taken: int = 0
+    """Events it took since its process started."""
 
 
 def read_pod(source: Object) -> Pod:

@@ -1,0 +1,165 @@
+"""To no pods and back by lag: the real autoscaler, adapter and broker; the test plays kubelet and engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from eventengine_harness.accesses import condition_of
+from eventengine_harness.brokers import Broker, LoopbackKafka
+
+from .adapters import AdapterPlane, AdapterProcess, EnginePodServer, EngineState
+from .operators import PATIENT, OperatorPlane, OperatorProcess
+from .spaces import HPA, Space
+
+TELEMETRY_PORT = 9464
+"""Where the operator asks an engine; the adapter is told to ask there, too."""
+ADDRESS = "127.0.10.2"
+TOPIC = "hunt-events"
+
+
+def autoscaling(**scale_to_zero: int) -> dict[str, object]:
+    at_once = {"scaleDown": {"stabilizationWindowSeconds": 0}}
+    return HPA | {"minReplicas": 1, "behavior": at_once, "scaleToZero": scale_to_zero}
+
+
+def kafka_source(bootstrap_servers: str) -> dict[str, object]:
+    return {
+        "name": "moves",
+        "type": "kafka",
+        "kafka": {"bootstrapServers": [bootstrap_servers], "topic": TOPIC, "groupId": "hunt"},
+    }
+
+
+@dataclass
+class Stage:
+    """What all tests here share. `blind` is an engine without pods whose brokers are away, declared long before."""
+
+    broker: Broker
+    adapters: AdapterPlane
+    operator: OperatorProcess
+    blind: Space
+
+
+@pytest.fixture(scope="module")
+def stage(operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    folder: Path = tmp_path_factory.mktemp("scale-to-zero")
+    kubeconfig = operator_plane.install_rights("eventengine-idle")
+    adapters = AdapterPlane(operator_plane.control_plane, folder)
+    adapters.snapshot_port = TELEMETRY_PORT
+    log = folder / "operator.log"
+    try:
+        with (
+            OperatorProcess(kubeconfig, "eventengine-idle", log, metrics_mode="off", **PATIENT) as operator,
+            AdapterProcess(adapters, folder / "adapter.log") as adapter,
+            LoopbackKafka() as kafka,
+        ):
+            operator.wait_leading()
+            adapter.wait_ready()
+            adapter.wait_available()
+            with Space(operator_plane.access, operator) as blind:
+                blind.engine(
+                    engine={"sources": [kafka_source("127.0.0.1:1")]},
+                    replicas=0,
+                    autoscaling=autoscaling(unknownSecondsMax=10),
+                )
+                yield Stage(kafka.broker, adapters, operator, blind)
+            assert operator.stop() == 0, operator.log()
+    finally:
+        adapters.unregister()
+    assert "Traceback" not in log.read_text(), log.read_text()[-6000:]
+    assert '" cannot ' not in log.read_text(), f"a right is missing in the chart: {log.read_text()[-6000:]}"
+
+
+def run_pod(space: Space, name: str) -> EngineState:
+    """Have a pod run and own the topic's one partition; returns what it measures."""
+    state = EngineState("hunt", space.namespace, name, {0: 0}, partitions_total=1)
+    container = {
+        "name": "engine",
+        "image": "example.invalid/engine:1",
+        "imageID": "",
+        "ready": True,
+        "restartCount": 0,
+        "containerID": f"containerd://{name}",
+        "state": {"running": {"startedAt": "2026-11-21T10:00:00Z"}},
+    }
+    space.set_pod_status(
+        name,
+        {
+            "phase": "Running",
+            "podIP": ADDRESS,
+            "podIPs": [{"ip": ADDRESS}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [container],
+        },
+    )
+    return state
+
+
+def test_idle_engine_goes_to_zero_after_its_autoscaler_and_comes_back_for_a_lag(
+    stage: Stage, operator_plane: OperatorPlane
+) -> None:
+    stage.broker.create_topic(TOPIC, 1)
+    with Space(operator_plane.access, stage.operator) as space:
+        space.engine(
+            engine={"sources": [kafka_source(stage.broker.bootstrap_servers)]},
+            autoscaling=autoscaling(idleSeconds=6, activationLagEvents=2),
+        )
+        (pod,) = space.pods(1)
+        state = run_pod(space, pod)
+        state.partitions[0] = 800
+        server = EnginePodServer(ADDRESS, TELEMETRY_PORT, state)
+        try:
+            space.until(
+                "hpa/hunt",
+                lambda item: condition_of(item, "ScalingActive").get("status") == "True",
+                "an autoscaler that reads the lag",
+            )
+            space.until_condition("Hibernated", "False", "Active")
+            state.partitions[0] = 0
+            space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 0, "scaled to zero")
+        finally:
+            server.close()
+        space.until_condition("Hibernated", "True", "Idle")
+        space.until_condition("AutoscalingActive", "True", "Hibernated")
+        space.until_condition("Ready", "True", "ScaledToZero")
+        (hpa,) = space.until_exists("hpa/hunt")
+        assert hpa["spec"]["minReplicas"] == 1
+        space.until(
+            "hpa/hunt",
+            lambda item: condition_of(item, "ScalingActive").get("reason") == "ScalingDisabled",
+            "an autoscaler that holds still",
+        )
+        space.pods(0)
+        producer = Producer({"bootstrap.servers": stage.broker.bootstrap_servers, "log_level": 0})
+        for _ in range(5):
+            producer.produce(TOPIC, b"event", partition=0)
+        assert producer.flush(10) == 0
+        space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 1, "back for five events")
+        space.until_condition("Hibernated", "False", "Active")
+        space.pods(1)
+
+
+def test_engine_without_pods_whose_lag_nobody_knows_comes_back_to_find_out(stage: Stage) -> None:
+    stage.blind.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 1, "awake")
+    assert stage.blind.get("ee/hunt")["spec"]["replicas"] == 1  # type: ignore[index]
+    assert "asking for 1 replicas" in stage.operator.log()
+
+
+def test_engine_that_may_no_longer_rest_is_woken_for_good(
+    stage: Stage, operator_plane: OperatorPlane
+) -> None:
+    """Nobody would ever bring its pods back: its autoscaler holds still at 0."""
+    with Space(operator_plane.access, stage.operator) as space:
+        source = {"sources": [kafka_source("127.0.0.1:1")]}
+        space.engine(engine=source, autoscaling=autoscaling(unknownSecondsMax=600))
+        space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 1, "running")
+        space.kubectl("scale", "ee/hunt", "--replicas=0")
+        space.until_condition("Hibernated", "True", "Idle")
+        declared = {key: value for key, value in autoscaling().items() if key != "scaleToZero"}
+        space.engine(engine=source, autoscaling=declared)
+        space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 1, "woken")
+        space.until_condition("Hibernated", "False", "NotDeclared")
