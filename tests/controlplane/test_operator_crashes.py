@@ -23,8 +23,9 @@ from eventengine_operator.clients.kubernetes_api import (
     KubernetesApi,
     ResourceType,
 )
-from eventengine_operator.handlers.reconciler import EngineKey, Reconciler
+from eventengine_operator.handlers.reconciler import Reconciler
 from eventengine_operator.measuring import Measurements
+from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.objects import Object, name_of, resource_version_of
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_kube_config

@@ -237,9 +237,12 @@ class Autoscaling(Model):
         }
     )
 
-    driver: Literal["hpa", "none"] = Field(
+    driver: Literal["hpa", "keda", "none"] = Field(
         "hpa",
-        description="hpa: the operator makes a HorizontalPodAutoscaler. none: replicas are yours.",
+        description=(
+            "hpa: the operator makes a HorizontalPodAutoscaler. keda: it makes a ScaledObject for KEDA. "
+            "none: replicas are yours."
+        ),
     )
     min_replicas: int = Field(1, ge=1, le=1000, description="Fewest pods.")
     max_replicas: int = Field(

@@ -17,6 +17,8 @@ import time
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final
 
+from eventengine_contract.well_known import PORT_KEDA_SCALER
+
 from .clients.echoes import Version
 from .clients.engine_reports import EngineReports
 from .clients.errors import ApiError
@@ -32,6 +34,7 @@ from .handlers.reconciler import Reconciler
 from .handlers.secret_follower import SecretReferences, follow_secrets
 from .handlers.watching import Watches
 from .manifests.metrics_apis import AdapterPlace
+from .manifests.scaled_objects import KedaScaler
 from .measuring import Measurements
 from .reconciling.canary import Beats
 from .reconciling.observations import MetricsApi, MetricsApis
@@ -321,6 +324,7 @@ class Operator:
         settings = self._settings
         if settings.metrics_mode == "off":
             self._reconciler.metrics_apis = MetricsApis(METRICS_OFF, METRICS_OFF)
+            self._reconciler.keda_scaler = self._keda_scaler()
             await self._give_up_metrics_apis()
             return
         place = AdapterPlace(settings.namespace, settings.adapter_service, settings.adapter_service_port)
@@ -338,8 +342,10 @@ class Operator:
             try:
                 async with asyncio.timeout(RECONCILE_SECONDS_MAX):
                     found = await keeper.reconcile()
-                    if found != self._reconciler.metrics_apis:
-                        self._reconciler.metrics_apis = found
+                    scaler = self._keda_scaler(keeper.bundle) if keeper.bundle else None
+                    known = (self._reconciler.metrics_apis, self._reconciler.keda_scaler)
+                    if (found, scaler) != known:
+                        self._reconciler.metrics_apis, self._reconciler.keda_scaler = found, scaler
                         await self._push_all(spread_seconds=1.0)
             except (ApiError, TimeoutError) as error:
                 _log.warning("metrics APIs: %s", error)
@@ -347,6 +353,11 @@ class Operator:
             except Exception:  # noqa: BLE001 - a fault here must not stop the work on EventEngines
                 _log.exception("metrics APIs")
             await _sleep_unless(self._metrics_wanted, pause)
+
+    def _keda_scaler(self, bundle: bytes = b"") -> KedaScaler:
+        settings = self._settings
+        host = f"{settings.adapter_service}.{settings.namespace}.svc"
+        return KedaScaler(f"{host}:{PORT_KEDA_SCALER}", bundle)
 
     async def _give_up_metrics_apis(self) -> None:
         """Delete what an earlier mode made; needed once, as nothing makes it again."""

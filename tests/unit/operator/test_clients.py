@@ -25,13 +25,14 @@ from eventengine_operator.clients.kubernetes_api import (
     ENGINES,
     OPTIONAL_TYPES,
     PODS,
+    SCALED_OBJECTS,
     type_of,
 )
 from eventengine_operator.clients.leases import Sighting, may_take
 from eventengine_operator.handlers.features import LOOKED_AT
-from eventengine_operator.handlers.reconciler import EngineKey
 from eventengine_operator.handlers.watching import OWNED, key_of_autoscaler, key_of_engine, key_of_owned
 from eventengine_operator.manifests.children import FEATURES, needed_names
+from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.pods import EngineReport, Pod
 
 from .samples import HPA, engine
@@ -77,8 +78,9 @@ def test_paths_are_those_of_the_api_server() -> None:
 
 
 def test_every_kind_of_child_can_be_written() -> None:
-    needed = needed_names(engine(autoscaling=HPA), FEATURES)
-    assert {type_of(item.kind) for item in needed} == {*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS}
+    needed = needed_names(engine(autoscaling=HPA | {"driver": "keda"}), FEATURES)
+    written = {*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS, SCALED_OBJECTS}
+    assert {type_of(item.kind) for item in needed} == written
 
 
 def test_every_kind_of_child_is_watched_or_looked_at() -> None:

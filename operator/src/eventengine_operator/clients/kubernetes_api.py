@@ -83,6 +83,9 @@ DISRUPTION_BUDGETS: Final = ResourceType("policy/v1", "PodDisruptionBudget", "po
 NETWORK_POLICIES: Final = ResourceType("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 SERVICE_MONITORS: Final = ResourceType("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors")
 SCALED_OBJECTS: Final = ResourceType("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
+TRIGGER_AUTHENTICATIONS: Final = ResourceType(
+    "keda.sh/v1alpha1", "TriggerAuthentication", "triggerauthentications"
+)
 API_SERVICES: Final = ResourceType(
     "apiregistration.k8s.io/v1", "APIService", "apiservices", is_namespaced=False
 )
@@ -93,11 +96,21 @@ VERSION: Final = ResourceType("", "Version", "version", is_namespaced=False)
 
 CHILD_TYPES: Final = (CONFIG_MAPS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGETS, DEPLOYMENTS)
 """Listed by label for each reconcile. Autoscalers are listed without, for others' count too."""
-OPTIONAL_TYPES: Final = (SERVICE_MONITORS,)
+OPTIONAL_TYPES: Final = (SERVICE_MONITORS, TRIGGER_AUTHENTICATIONS)
 """Written where the cluster serves them."""
 _BY_KIND: Final = {
     item.kind: item
-    for item in (*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS, PODS, SECRETS, LEASES, API_SERVICES, ENGINES)
+    for item in (
+        *CHILD_TYPES,
+        *OPTIONAL_TYPES,
+        AUTOSCALERS,
+        SCALED_OBJECTS,
+        PODS,
+        SECRETS,
+        LEASES,
+        API_SERVICES,
+        ENGINES,
+    )
 }
 
 

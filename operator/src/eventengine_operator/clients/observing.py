@@ -20,6 +20,7 @@ from eventengine_operator.resources.objects import (
     Object,
     Reference,
     labels_of,
+    name_of,
     reference_of,
     uid_of,
 )
@@ -71,22 +72,24 @@ async def observe(
         api.list(PODS, engine.namespace, labels),
         *(api.list(item, engine.namespace, labels) for item in child_types),
     )
-    ours = [item for item in autoscalers if labels.items() <= labels_of(item).items()]
-    children = {reference_of(item): item for item in chain(ours, *listed)}
-    for item in autoscalers:
-        if reference_of(item) == Reference(AUTOSCALERS.kind, engine.name):
-            children[reference_of(item)] = item
+    scaled_objects = (
+        await api.list(SCALED_OBJECTS, engine.namespace) if SCALED_OBJECTS.kind in features else []
+    )
+    # Of autoscalers all were listed, whatever their labels: ours, what sits on our name, and others'.
+    near = [
+        item
+        for item in (*autoscalers, *scaled_objects)
+        if labels.items() <= labels_of(item).items() or name_of(item) == engine.name
+    ]
+    children = {reference_of(item): item for item in chain(near, *listed)}
     for reference in needed_names(engine, features):
-        if reference in children or reference.kind == AUTOSCALERS.kind:
-            continue  # all autoscalers were listed, whatever their labels
+        if reference in children or reference.kind in (AUTOSCALERS.kind, SCALED_OBJECTS.kind):
+            continue
         occupant = await api.get(type_of(reference.kind), engine.namespace, reference.name)
         if occupant is not None:
             children[reference] = occupant
     deployment = children.get(Reference(DEPLOYMENTS.kind, engine.name))
     owned = replica_sets_of(uid_of(deployment) if deployment is not None else "", replica_sets)
-    scaled_objects = (
-        await api.list(SCALED_OBJECTS, engine.namespace) if SCALED_OBJECTS.kind in features else []
-    )
     return Surroundings(
         children,
         tuple(autoscalers),

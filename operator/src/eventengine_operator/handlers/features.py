@@ -16,6 +16,7 @@ from eventengine_contract.well_known import LABEL_MANAGED_BY, MANAGED_BY
 from eventengine_operator.clients.kubernetes_api import (
     SCALED_OBJECTS,
     SERVICE_MONITORS,
+    TRIGGER_AUTHENTICATIONS,
     KubernetesApi,
     ResourceType,
 )
@@ -27,7 +28,7 @@ from .watching import key_of_owned
 
 TOLERANCE_SINCE: Final = (1, 35)
 """Before, the field is unknown to the API server or behind a gate, and it refuses or drops it."""
-LOOKED_AT: Final = (SERVICE_MONITORS, SCALED_OBJECTS)
+LOOKED_AT: Final = (SERVICE_MONITORS, SCALED_OBJECTS, TRIGGER_AUTHENTICATIONS)
 Versions = dict[tuple[EngineKey, str], str]
 _log = logging.getLogger(__name__)
 
@@ -65,8 +66,9 @@ class Features:
 
     async def _versions_of(self, resource: ResourceType) -> Versions:
         """Version of every object that may concern an EventEngine; of ScaledObjects, others' above all."""
-        labels = {LABEL_MANAGED_BY: MANAGED_BY} if resource is SERVICE_MONITORS else None
-        key_of = key_of_owned if resource is SERVICE_MONITORS else key_of_scaled_object
+        is_anybodys = resource is SCALED_OBJECTS
+        labels = None if is_anybodys else {LABEL_MANAGED_BY: MANAGED_BY}
+        key_of = key_of_scaled_object if is_anybodys else key_of_owned
         versions: Versions = {}
         for namespace in self._namespaces or ("",):
             for item in await self._api.list(resource, namespace, labels):

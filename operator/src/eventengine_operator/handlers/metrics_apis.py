@@ -39,11 +39,14 @@ class MetricsApiKeeper:
         self._place = place
         self._wanted = wanted_apis(mode)
         self._certificates = certificates
+        self.bundle = b""
+        """The CAs of the adapter's certificate; empty until they were known once."""
 
     async def reconcile(self) -> MetricsApis:
         """One pass; returns what is to be said of the metrics APIs."""
         live = await self._api_services()
         bundle, fault = await self._certificates.bundle(bundle_in(live, self._place.namespace))
+        self.bundle = bundle or self.bundle
         for action in plan_api_services(self._wanted, live, self._place, bundle):
             if isinstance(action, Apply) and not bundle:
                 continue

@@ -20,6 +20,7 @@ from eventengine_operator.clients.event_posting import EventPoster
 from eventengine_operator.clients.executing import Outcome, execute, write_status
 from eventengine_operator.clients.kubernetes_api import ENGINES, KubernetesApi
 from eventengine_operator.clients.observing import Surroundings, observe
+from eventengine_operator.manifests.scaled_objects import KedaScaler
 from eventengine_operator.reconciling.admission import read_admission
 from eventengine_operator.reconciling.canary import beat_of, is_canary
 from eventengine_operator.reconciling.observations import MetricsApis, Observed
@@ -32,6 +33,8 @@ from eventengine_operator.resources.mounted_secrets import referenced_secrets
 from .idling import Followed, IdleWatch
 
 BAD_WHEN_TRUE = frozenset({ConditionType.DEGRADED, ConditionType.PAUSED})
+HAND_OVER_SECONDS = 1.0
+"""Between two looks at whether KEDA has let go."""
 NEVER_BAD = frozenset({ConditionType.HIBERNATED})
 NO_OUTCOME = Outcome({}, frozenset(), ())
 _log = logging.getLogger(__name__)
@@ -77,6 +80,8 @@ class Reconciler:
         self._pods_by_key: dict[EngineKey, frozenset[str]] = {}
         self.idle_watch = IdleWatch(api, reports, when_read)
         self.metrics_apis = MetricsApis()
+        self.keda_scaler: KedaScaler | None = None
+        """How KEDA reaches the adapter; None until its certificates were looked after."""
         self.features: frozenset[str] = frozenset()
         """What this cluster has of what not every cluster has."""
 
@@ -120,6 +125,8 @@ class Reconciler:
         if plan.admission is not None and plan.admission.is_held(now):
             left_seconds = (plan.admission.held_until - now).total_seconds()
             return Outlook(min(left_seconds, REREAD_SECONDS))
+        if plan.awaits_autoscalers:
+            return Outlook(HAND_OVER_SECONDS)
         return Outlook(REREAD_SECONDS) if is_waiting else NOTHING_LEFT
 
     def _plan(self, engine: Engine, observed: Observed, now: datetime) -> Plan:
@@ -160,6 +167,7 @@ class Reconciler:
             scaled_objects=surroundings.scaled_objects,
             features=self.features,
             secrets=surroundings.secrets,
+            keda_scaler=self.keda_scaler,
             idleness=self.idle_watch.known(key),
         )
 

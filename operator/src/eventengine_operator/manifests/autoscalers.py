@@ -28,22 +28,36 @@ def autoscaler(
     Without `with_tolerance` the field is left out: an API server that doesn't know it refuses the whole object.
     """
     spec: Object = {
-        "scaleTargetRef": _engine_reference(engine),
+        "scaleTargetRef": engine_reference(engine),
         "minReplicas": autoscaling.min_replicas,
         "maxReplicas": replicas_max,
         "metrics": [_metric(engine, metric) for metric in autoscaling.metrics],
     }
-    declared = autoscaling.behavior or ScalingBehavior()
-    behavior = {
-        "scaleUp": _rules(declared.scale_up, engine.is_scale_out_paused, with_tolerance),
-        "scaleDown": _rules(declared.scale_down, engine.is_scale_in_paused, with_tolerance),
-    }
-    if any(behavior.values()):
-        spec["behavior"] = {name: rules for name, rules in behavior.items() if rules}
+    behavior = scaling_behavior(autoscaling, with_tolerance=with_tolerance)
+    for direction, is_paused in (
+        ("scaleUp", engine.is_scale_out_paused),
+        ("scaleDown", engine.is_scale_in_paused),
+    ):
+        if is_paused:
+            behavior.setdefault(direction, {})["selectPolicy"] = "Disabled"
+    if behavior:
+        spec["behavior"] = behavior
     return owned_object(engine, "autoscaling/v2", "HorizontalPodAutoscaler", engine.name, {"spec": spec})
 
 
-def _engine_reference(engine: Engine) -> Object:
+def scaling_behavior(autoscaling: Autoscaling, *, with_tolerance: bool) -> dict[str, dict[str, Any]]:
+    """`behavior` as declared, without directions about which nothing is said."""
+    declared = autoscaling.behavior or ScalingBehavior()
+    directions = {"scaleUp": declared.scale_up, "scaleDown": declared.scale_down}
+    return {
+        name: written
+        for name, rules in directions.items()
+        if rules is not None and (written := _rules(rules, with_tolerance))
+    }
+
+
+def engine_reference(engine: Engine) -> Object:
+    """The EventEngine as the target of an autoscaler."""
     return {"apiVersion": ENGINE_API_VERSION, "kind": KIND, "name": engine.name}
 
 
@@ -56,7 +70,7 @@ def _metric(engine: Engine, metric: AutoscalingMetric) -> Object:
         identifier["selector"] = {"matchLabels": dict(sorted(labels.items()))}
     body: Object = {"metric": identifier, "target": _target(metric)}
     if metric.source == "Object":
-        body["describedObject"] = _engine_reference(engine)
+        body["describedObject"] = engine_reference(engine)
     return {"type": metric.source, metric.source.lower(): body}
 
 
@@ -66,13 +80,9 @@ def _target(metric: AutoscalingMetric) -> Object:
     return {"type": "Value", "value": decimal_quantity(metric.target.value or "0")}
 
 
-def _rules(rules: ScalingRules | None, is_paused: bool, with_tolerance: bool) -> dict[str, Any]:
+def _rules(rules: ScalingRules, with_tolerance: bool) -> dict[str, Any]:
     """One direction verbatim: what the user left out is left to the API server's defaults."""
-    written: dict[str, Any] = (
-        rules.model_dump(by_alias=True, exclude_none=True, exclude={"tolerance"}) if rules else {}
-    )
-    if rules and rules.tolerance is not None and with_tolerance:
+    written: dict[str, Any] = rules.model_dump(by_alias=True, exclude_none=True, exclude={"tolerance"})
+    if rules.tolerance is not None and with_tolerance:
         written["tolerance"] = decimal_quantity(rules.tolerance)
-    if is_paused:
-        written["selectPolicy"] = "Disabled"
     return written

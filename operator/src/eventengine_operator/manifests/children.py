@@ -15,13 +15,15 @@ from .config_maps import config_map
 from .deployments import deployment
 from .disruption_budgets import disruption_budget
 from .network_policies import network_policy
+from .scaled_objects import KedaScaler, scaled_object, trust
 from .service_monitors import service_monitor
 from .services import services
 
 SERVICE_MONITOR: Final = "ServiceMonitor"
+TRIGGER_AUTHENTICATION: Final = "TriggerAuthentication"
 SCALED_OBJECT: Final = "ScaledObject"
 TOLERANCE: Final = "HorizontalPodAutoscaler.tolerance"
-FEATURES: Final = frozenset({SERVICE_MONITOR, SCALED_OBJECT, TOLERANCE})
+FEATURES: Final = frozenset({SERVICE_MONITOR, SCALED_OBJECT, TRIGGER_AUTHENTICATION, TOLERANCE})
 """What a cluster may or may not have: kinds that others install, and a field of Kubernetes 1.35."""
 
 
@@ -34,6 +36,9 @@ class Circumstances:
     """None: they are left to whoever owns them."""
     is_rollout_held: bool = False
     with_autoscaler: bool = False
+    """Whether our own HorizontalPodAutoscaler is to scale."""
+    keda_scaler: KedaScaler | None = None
+    """Where KEDA is to scale: whom it asks."""
     replicas_max: int = 0
     """Most pods that the autoscaler may ask for."""
     features: frozenset[str] = frozenset()
@@ -60,17 +65,29 @@ def desired_children(engine: Engine, spec: EventEngineSpec, circumstances: Circu
     ]
     if SERVICE_MONITOR in circumstances.features:
         children.append(service_monitor(engine))
+    most = circumstances.replicas_max
+    has_tolerance = TOLERANCE in circumstances.features
     if circumstances.with_autoscaler:
-        has_tolerance = TOLERANCE in circumstances.features
-        children.append(
-            autoscaler(engine, spec.autoscaling, circumstances.replicas_max, with_tolerance=has_tolerance)
-        )
+        children.append(autoscaler(engine, spec.autoscaling, most, with_tolerance=has_tolerance))
+    scaler = circumstances.keda_scaler
+    if scaler is not None:
+        children += trust(engine, scaler)
+        children.append(scaled_object(engine, spec.autoscaling, most, scaler, with_tolerance=has_tolerance))
     return children
+
+
+def is_of_keda(reference: Reference, engine: Engine) -> bool:
+    """Whether an object is made for KEDA's sake."""
+    return reference.kind in (SCALED_OBJECT, TRIGGER_AUTHENTICATION) or reference == Reference(
+        "ConfigMap", f"{engine.name}-keda"
+    )
 
 
 def needed_names(engine: Engine, features: frozenset[str]) -> list[Reference]:
     """Kind and name of everything that this EventEngine may need; none where its spec can't be read."""
     if engine.spec is None:
         return []
-    most = Circumstances(with_autoscaler=True, features=features)
+    wants_keda = engine.spec.autoscaling.driver == "keda" and SCALED_OBJECT in features
+    scaler = KedaScaler("", b"any") if wants_keda else None
+    most = Circumstances(with_autoscaler=True, keda_scaler=scaler, features=features)
     return [reference_of(item) for item in desired_children(engine, engine.spec, most)]

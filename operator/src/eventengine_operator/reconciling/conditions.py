@@ -18,6 +18,7 @@ from eventengine_contract.well_known import (
     ANNOTATION_PAUSED_SCALE_OUT,
 )
 
+from eventengine_operator.manifests.children import SCALED_OBJECT
 from eventengine_operator.resources.engines import Engine, insecure_sources, metric_sources
 from eventengine_operator.resources.objects import Object, condition_of, generation_of, number_at, text_at
 from eventengine_operator.resources.pods import UNSCHEDULABLE, EngineReport, Pod
@@ -246,6 +247,8 @@ def pinning_satisfied(
 def metrics_available(spec: EventEngineSpec | None, apis: MetricsApis) -> Verdict:
     """Whether the metrics APIs that this EventEngine's autoscaler reads are served by our adapter."""
     kind = ConditionType.METRICS_AVAILABLE
+    if spec is not None and spec.autoscaling.driver == "keda":
+        return Verdict(kind, "True", "AskedByKeda", "KEDA asks the adapter itself, past the metrics APIs")
     sources = metric_sources(spec) if spec is not None else frozenset()
     needed: list[MetricsApi | None] = []
     if "External" in sources or not sources:
@@ -277,6 +280,12 @@ def autoscaling_active(spec: EventEngineSpec | None, plan: Plan, observed: Obser
         return Verdict(kind, "False", "DriverNone", "autoscaling.driver is none")
     if plan.replicas == 0 and spec.autoscaling.scale_to_zero is not None:
         return Verdict(kind, "True", "Hibernated", "it goes on when there is a lag")
+    if plan.awaits_autoscalers:
+        names = _listed(plan.awaits_autoscalers)
+        message = f"waiting for KEDA to let go of {names}; without KEDA, remove the finalizer"
+        return Verdict(kind, "False", "AwaitingKeda", message)
+    if spec.autoscaling.driver == "keda":
+        return _keda_active(observed, name)
     live = observed.child("HorizontalPodAutoscaler", name)
     condition = condition_of(live, "ScalingActive") if live is not None else {}
     status = text_at(condition, "status")
@@ -284,6 +293,23 @@ def autoscaling_active(spec: EventEngineSpec | None, plan: Plan, observed: Obser
         return Verdict(kind, "Unknown", "NotReported", "the HorizontalPodAutoscaler has yet to report")
     reason = text_at(condition, "reason") or "NotReported"
     return Verdict(kind, "True" if status == "True" else "False", reason, text_at(condition, "message"))
+
+
+def _keda_active(observed: Observed, name: str) -> Verdict:
+    """KEDA's account of our ScaledObject: that it works, and that the autoscaler behind it does."""
+    kind = ConditionType.AUTOSCALING_ACTIVE
+    if SCALED_OBJECT not in observed.features:
+        message = "this cluster has no ScaledObjects; install KEDA, or set autoscaling.driver to hpa"
+        return Verdict(kind, "False", "KedaNotInstalled", message)
+    live = observed.child(SCALED_OBJECT, name) or {}
+    is_ready, hpa = condition_of(live, "Ready"), condition_of(live, "HPAActive")
+    for condition in (is_ready, hpa):
+        if text_at(condition, "status") == "False":
+            reason = text_at(condition, "reason") or "NotReady"
+            return Verdict(kind, "False", reason, text_at(condition, "message"))
+    if text_at(is_ready, "status") == "True":
+        return Verdict(kind, "True", "ScaledObjectReady", "KEDA scales by the adapter's metrics")
+    return Verdict(kind, "Unknown", "NotReported", "KEDA has yet to report on the ScaledObject")
 
 
 def hibernated(spec: EventEngineSpec | None, replicas: int, idleness: Idleness, now: datetime) -> Verdict:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from eventengine_operator.manifests.scaled_objects import KedaScaler
 from eventengine_operator.resources.objects import Object, Reference
 from eventengine_operator.resources.pods import EngineReport, Pod
 
@@ -49,6 +50,8 @@ class Observed:
     """What this cluster has of what not every cluster has."""
     secrets: Mapping[str, str | None] = field(default_factory=dict)
     """Version of each Secret that the pods mount; None where it may not be read."""
+    keda_scaler: KedaScaler | None = None
+    """How KEDA reaches the adapter; None while the operator has yet to look after its certificates."""
     idleness: Idleness = field(default_factory=Idleness)
     """Lag over time, where the EventEngine may be scaled to zero."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from eventengine_contract.event_engine import EventEngineSpec
 from eventengine_contract.well_known import (
@@ -20,7 +21,12 @@ from eventengine_contract.well_known import (
     MANAGED_BY,
 )
 
-from eventengine_operator.manifests.children import Circumstances, desired_children
+from eventengine_operator.manifests.children import (
+    SCALED_OBJECT,
+    Circumstances,
+    desired_children,
+    is_of_keda,
+)
 from eventengine_operator.manifests.metadata import content_hash
 from eventengine_operator.resources.engines import Engine
 from eventengine_operator.resources.mounted_secrets import missing_secrets, referenced_secrets
@@ -45,6 +51,7 @@ from .comparing import differs
 from .observations import Observed
 from .replicas import (
     ForeignAutoscaler,
+    autoscalers_of_keda,
     count_partitions,
     decide_replicas,
     find_foreign_autoscaler,
@@ -53,6 +60,8 @@ from .replicas import (
     needs_a_keeper,
     rest_or_wake,
 )
+
+AUTOSCALER_KINDS: Final = frozenset({"HorizontalPodAutoscaler", SCALED_OBJECT})
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,8 @@ class Plan:
     """Refusals by nodes, while there are any."""
     missing_secrets: tuple[str, ...] = ()
     """Secrets that the pods can't start without; while one is missing the pods stay as they are."""
+    awaits_autoscalers: tuple[str, ...] = ()
+    """What KEDA has yet to let go of before an autoscaler of ours may follow."""
 
 
 def make_plan(
@@ -93,11 +104,16 @@ def make_plan(
     replicas = decision.replicas
     if held is not None and replicas is not None and not is_rollout_held:
         replicas = min(replicas, held.held_at)
+    driver = spec.autoscaling.driver if decision.with_autoscaler else "none"
+    has_keda = driver == "keda" and SCALED_OBJECT in observed.features
+    left = autoscalers_of_keda(engine, observed.autoscalers, observed.scaled_objects)
+    awaited = left if driver == "hpa" else ()
     circumstances = Circumstances(
         default_image=default_image,
         replicas=replicas,
         is_rollout_held=is_rollout_held,
-        with_autoscaler=decision.with_autoscaler,
+        with_autoscaler=driver == "hpa" and not awaited,
+        keda_scaler=observed.keda_scaler if has_keda else None,
         replicas_max=most,
         features=observed.features,
         secrets_hash=secrets_hash(observed.secrets, owned_deployment),
@@ -105,7 +121,7 @@ def make_plan(
     wanted = desired_children(engine, spec, circumstances)
     conflicts, leaving = _obstacles(engine, [reference_of(item) for item in wanted], observed)
     missing = missing_secrets(referenced_secrets(spec), observed.secrets)
-    plan = Plan((), conflicts, leaving, foreign, decision.replicas, partitions, admission, missing)
+    plan = Plan((), conflicts, leaving, foreign, decision.replicas, partitions, admission, missing, awaited)
     if engine.is_paused or engine.is_being_deleted or conflicts or leaving:
         return plan
     actions: list[Action] = []
@@ -120,7 +136,11 @@ def make_plan(
                 live_replicas(owned_deployment) or 0,
             )
         )
-    actions += _deletions(engine, {reference_of(item) for item in wanted}, observed)
+    kept = {reference_of(item) for item in wanted}
+    if has_keda and observed.keda_scaler is None:
+        # Not known yet is no reason to take an autoscaler away.
+        kept |= {reference for reference in observed.children if is_of_keda(reference, engine)}
+    actions += _deletions(engine, kept, observed)
     actions += _applications(
         [item for item in wanted if not missing or item["kind"] != "Deployment"], observed
     )
@@ -168,7 +188,7 @@ def _deletions(engine: Engine, wanted: set[Reference], observed: Observed) -> li
         for reference, live in observed.children.items()
         if reference not in wanted and controller_uid_of(live) == engine.uid and not is_being_deleted(live)
     ]
-    surplus.sort(key=lambda item: (item[0].kind != "HorizontalPodAutoscaler", item[0]))
+    surplus.sort(key=lambda item: (item[0].kind not in AUTOSCALER_KINDS, item[0]))
     return [
         Delete(reference, uid_of(live), resource_version_of(live), "it is no longer declared")
         for reference, live in surplus

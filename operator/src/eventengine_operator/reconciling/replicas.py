@@ -3,6 +3,7 @@
 | declared                              | Deployment's replicas        | our autoscaler |
 |---------------------------------------|------------------------------|----------------|
 | driver hpa                            | copied from spec.replicas    | yes            |
+| driver keda                           | copied from spec.replicas    | KEDA's, for us |
 | driver none, spec.replicas given      | copied from spec.replicas    | no             |
 | driver none, spec.replicas left out   | not in the manifest          | no             |
 | somebody else scales the Deployment   | not in the manifest          | no             |
@@ -32,6 +33,7 @@ from eventengine_operator.resources.objects import (
     Object,
     annotations_of,
     condition_of,
+    controller_of,
     controller_uid_of,
     field_managers_of,
     is_being_deleted,
@@ -40,6 +42,7 @@ from eventengine_operator.resources.objects import (
     number_at,
     optional_number_at,
     text_at,
+    uid_of,
 )
 from eventengine_operator.resources.pods import EngineReport
 
@@ -61,7 +64,10 @@ class ForeignAutoscaler:
 
 @dataclass(frozen=True)
 class ReplicaDecision:
-    """`replicas` None: left out of the Deployment. `first` is to be written to the EventEngine."""
+    """`replicas` None: left out of the Deployment. `first` is to be written to the EventEngine.
+
+    `with_autoscaler`: one of ours is to scale, of the kind that is declared.
+    """
 
     replicas: int | None
     first: int | None
@@ -74,8 +80,11 @@ def find_foreign_autoscaler(
     """Another's autoscaler on this EventEngine or its Deployment.
 
     A ScaledObject comes first, even while KEDA keeps no HorizontalPodAutoscaler for it; else the first by name.
+    What KEDA made for a ScaledObject of ours is ours.
     """
-    kinds = (("ScaledObject", scaled_objects), ("HorizontalPodAutoscaler", autoscalers))
+    known = list(scaled_objects)
+    others = [item for item in autoscalers if not is_made_for_ours(engine, item, known)]
+    kinds = (("ScaledObject", known), ("HorizontalPodAutoscaler", others))
     for kind, items in kinds:
         found = [
             ForeignAutoscaler(name_of(item), target == "Deployment", kind)
@@ -85,6 +94,30 @@ def find_foreign_autoscaler(
         if found:
             return min(found, key=lambda item: item.name)
     return None
+
+
+def is_made_for_ours(engine: Engine, autoscaler: Object, scaled_objects: Iterable[Object]) -> bool:
+    """Whether KEDA made it for this EventEngine's ScaledObject, be it that this one is gone already."""
+    maker = controller_of(autoscaler)
+    if text_at(maker, "kind") != "ScaledObject":
+        return False
+    makers = {uid_of(item): controller_uid_of(item) for item in scaled_objects}
+    uid = text_at(maker, "uid")
+    return makers[uid] == engine.uid if uid in makers else text_at(maker, "name") == engine.name
+
+
+def autoscalers_of_keda(
+    engine: Engine, autoscalers: Iterable[Object], scaled_objects: Iterable[Object]
+) -> tuple[str, ...]:
+    """What is left of KEDA scaling this EventEngine for us: two autoscalers on the same pods disable each other."""
+    known = list(scaled_objects)
+    left = [f"ScaledObject {name_of(item)}" for item in known if controller_uid_of(item) == engine.uid]
+    left += [
+        f"HorizontalPodAutoscaler {name_of(item)}"
+        for item in autoscalers
+        if is_made_for_ours(engine, item, known)
+    ]
+    return tuple(sorted(left))
 
 
 def _target_of(autoscaler: Object, engine_name: str) -> str:
@@ -140,6 +173,8 @@ def rest_or_wake(
         return decision
     scaling = spec.autoscaling
     if scaling.scale_to_zero is not None:
+        if scaling.driver == "keda":
+            return decision
         following = next_replicas(
             scaling.scale_to_zero,
             decision.replicas,

@@ -34,6 +34,7 @@ from .objects import (
 )
 
 CONFIG_VOLUME_NAME: Final = "engine-config"
+LAGS: Final = frozenset({"consumer_lag", "kafka_consumer_lag"})
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -160,14 +161,28 @@ def _faults_of_template(spec: EventEngineSpec) -> list[Fault]:
 
 def _faults_of_scaling(spec: EventEngineSpec) -> list[Fault]:
     """Without pods nobody listens: only what waits in a topic can bring them back."""
-    if spec.autoscaling.scale_to_zero is None or is_bound_by_partitions(spec.engine):
+    if spec.autoscaling.scale_to_zero is None:
         return []
+    if is_bound_by_partitions(spec.engine):
+        return _faults_of_activation(spec)
     others = ", ".join(source.name for source in spec.engine.sources if source.kafka is None)
     sentence = f"{others} is no Kafka topic and" if others else "there is no Kafka topic that"
     return [
         Fault(
             "spec.autoscaling.scaleToZero",
             f"{sentence} could not bring an engine without pods back; remove the key, or read from topics only",
+        )
+    ]
+
+
+def _faults_of_activation(spec: EventEngineSpec) -> list[Fault]:
+    scaling = spec.autoscaling
+    if scaling.driver != "keda" or any(metric.name in LAGS for metric in scaling.metrics):
+        return []
+    return [
+        Fault(
+            "spec.autoscaling.scaleToZero",
+            f"KEDA brings pods back for a lag alone; add one of {', '.join(sorted(LAGS))} to metrics",
         )
     ]
 

@@ -108,10 +108,15 @@ def is_being_deleted(source: Object) -> bool:
 
 def controller_uid_of(source: Object) -> str:
     """UID of the owner that controls the object, or an empty text."""
+    return text_at(controller_of(source), "uid")
+
+
+def controller_of(source: Object) -> Object:
+    """The reference to the owner that controls the object, or an empty mapping."""
     for owner in list_at(source, "metadata", "ownerReferences"):
         if owner.get("controller") is True:
-            return text_at(owner, "uid")
-    return ""
+            return owner
+    return {}
 
 
 def condition_of(source: Object, condition_type: str) -> Object:
