@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -133,6 +136,34 @@ def test_a_broker_that_is_away_is_an_error_within_seconds(unique: str) -> None:
 
     with pytest.raises(BrokerError):
         KafkaBrokers().offsets(away)
+
+
+IMPATIENT = """
+import sys
+from eventengine_adapter.samples.broker_lag import KafkaTopic
+from eventengine_adapter.sources import kafka_brokers
+
+kafka_brokers.REQUEST_SECONDS_MAX = 0.004
+failures = 0
+for number in range(40):
+    topic = KafkaTopic("moves", (sys.argv[1],), sys.argv[2], f"group-{number}", True)
+    brokers = kafka_brokers.KafkaBrokers()
+    brokers._client(topic).list_topics(timeout=10)
+    try:
+        brokers.offsets(topic)
+    except kafka_brokers.BrokerError:
+        failures += 1
+print(failures)
+"""
+
+
+def test_questions_that_run_out_of_time_are_errors_and_nothing_worse(kafka: Broker, unique: str) -> None:
+    """In a process of its own, for the late answers would end it."""
+    kafka.create_topic(unique, 1)
+    command = [sys.executable, "-c", IMPATIENT, kafka.bootstrap_servers, unique]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
 
 
 def test_asking_leaves_no_trace_in_the_group(kafka: Broker, unique: str) -> None:

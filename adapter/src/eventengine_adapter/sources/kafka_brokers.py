@@ -22,7 +22,6 @@ from typing import Any, Final
 from confluent_kafka import (
     OFFSET_INVALID,
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -40,6 +39,14 @@ PEEK_OFFSETS_MAX: Final = 1000
 """A tail longer than this is not taken for markers alone, and not looked at."""
 
 CLIENTS_MAX: Final = 16
+COORDINATOR_PAUSE_SECONDS: Final = 0.1
+_COORDINATOR_MOVES: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
 _HONOURED: Final = frozenset(
     {"broker.address.family", "security.protocol", "socket.connection.setup.timeout.ms"}
 )
@@ -71,6 +78,8 @@ class KafkaBrokers:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._clients: OrderedDict[tuple[Any, ...], AdminClient] = OrderedDict()
+        self._members: OrderedDict[tuple[Any, ...], Consumer] = OrderedDict()
+        """Clients by group. None of them subscribes, so none joins."""
         self._looked_at: dict[tuple[Any, ...], bool] = {}
         self._lock = threading.Lock()
         """Held for the two dictionaries, never during a call."""
@@ -87,7 +96,7 @@ class KafkaBrokers:
         try:
             admin = self._client(topic)
             partitions = self._partitions(admin, topic)
-            committed = self._committed(admin, topic, partitions)
+            committed = self._committed(topic, partitions)
             earliest = self._ends(admin, topic, partitions, _EARLIEST)
             # The last stable offset: the end as a reader of committed data sees it.
             last_stable = self._ends(admin, topic, partitions, _LATEST)
@@ -105,11 +114,30 @@ class KafkaBrokers:
         configuration = _configuration(topic)
         key = tuple(sorted(configuration.items()))
         with self._lock:
-            client = self._clients.pop(key, None) or AdminClient(configuration)
+            client = self._clients.pop(key, None)
+            if client is None:  # a client without open questions is false
+                client = AdminClient(configuration)
             self._clients[key] = client
             while len(self._clients) > CLIENTS_MAX:
                 self._clients.popitem(last=False)
         return client
+
+    def _member(self, topic: KafkaTopic) -> Consumer:
+        configuration = _configuration(topic) | {
+            "group.id": topic.group,
+            "enable.auto.commit": False,
+            # Stable: an offset inside a transaction that is still open is not committed yet, and not refused either.
+            "isolation.level": "read_committed",
+        }
+        key = tuple(sorted(configuration.items()))
+        with self._lock:
+            member = self._members.pop(key, None)
+            if member is None:
+                member = Consumer(configuration)
+            self._members[key] = member
+            while len(self._members) > CLIENTS_MAX:
+                self._members.popitem(last=False)
+        return member
 
     def _partitions(self, admin: AdminClient, topic: KafkaTopic) -> list[int]:
         found = admin.list_topics(topic.topic, timeout=REQUEST_SECONDS_MAX).topics[topic.topic]
@@ -119,25 +147,33 @@ class KafkaBrokers:
             raise BrokerError(f"topic {topic.topic} has {len(found.partitions)} partitions")
         return sorted(found.partitions)
 
-    def _committed(
-        self, admin: AdminClient, topic: KafkaTopic, partitions: list[int]
-    ) -> dict[int, int | None]:
-        question = ConsumerGroupTopicPartitions(
-            topic.group, [TopicPartition(topic.topic, number) for number in partitions]
-        )
-        # Stable: an offset inside a transaction that is still open is not committed yet, and not refused either.
-        futures = admin.list_consumer_group_offsets(
-            [question], require_stable=True, request_timeout=REQUEST_SECONDS_MAX
-        )
-        answer = futures[topic.group].result(REQUEST_SECONDS_MAX)
+    def _committed(self, topic: KafkaTopic, partitions: list[int]) -> dict[int, int | None]:
+        """Where the group stands.
+
+        Not by the admin client: a question of its to a coordinator that runs out of time ends the whole process
+        (librdkafka 2.x frees what the late answer still needs).
+        """
+        asked = [TopicPartition(topic.topic, number) for number in partitions]
         committed: dict[int, int | None] = {}
-        for found in answer.topic_partitions:
+        for found in self._ask_coordinator(self._member(topic), asked):
             if found.error is not None:
                 raise BrokerError(f"group {topic.group}, partition {found.partition}: {found.error.str()}")
             committed[found.partition] = None if found.offset == OFFSET_INVALID else found.offset
         if set(committed) != set(partitions):
             raise BrokerError(f"group {topic.group}: the brokers left partitions out")
         return committed
+
+    def _ask_coordinator(self, member: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:
+        """Once more while the group's coordinator moves, for as long as one question may take."""
+        deadline = self._clock() + REQUEST_SECONDS_MAX
+        while True:
+            try:
+                return member.committed(asked, timeout=max(deadline - self._clock(), 0.001))
+            except KafkaException as error:
+                is_moving = error.args[0].code() in _COORDINATOR_MOVES
+                if not is_moving or self._clock() + COORDINATOR_PAUSE_SECONDS >= deadline:
+                    raise
+            time.sleep(COORDINATOR_PAUSE_SECONDS)
 
     def _ends(self, admin: AdminClient, topic: KafkaTopic, partitions: list[int], end: Any) -> dict[int, int]:
         futures = admin.list_offsets(
