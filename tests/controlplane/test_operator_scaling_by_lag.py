@@ -1,14 +1,21 @@
-"""To no pods and back by lag: the real autoscaler, adapter and broker; the test plays kubelet and engine."""
+"""Scaling by lag: to no pods and back, and from one owner of the pods to the next while there is load.
+
+Autoscaler, adapter, broker and KEDA's definitions are real. The test plays kubelet and engine, and KEDA itself:
+what KEDA does with a ScaledObject is shown in the cluster tier.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from eventengine_harness.accesses import condition_of
+from eventengine_harness import builds
+from eventengine_harness.accesses import KubernetesAccess, condition_of
 from eventengine_harness.brokers import Broker, LoopbackKafka
 
 from .adapters import AdapterPlane, AdapterProcess, EnginePodServer, EngineState
@@ -74,9 +81,12 @@ def stage(operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactor
     assert '" cannot ' not in log.read_text(), f"a right is missing in the chart: {log.read_text()[-6000:]}"
 
 
-def run_pod(space: Space, name: str) -> EngineState:
-    """Have a pod run and own the topic's one partition; returns what it measures."""
-    state = EngineState("hunt", space.namespace, name, {0: 0}, partitions_total=1)
+@contextlib.contextmanager
+def running_pod(space: Space, lag_events: int) -> Iterator[EngineState]:
+    """Have the engine's one pod run and own the only partition; gives what it measures."""
+    (name,) = space.pods(1)
+    state = EngineState("hunt", space.namespace, name, {0: lag_events}, partitions_total=1)
+    server = EnginePodServer(ADDRESS, TELEMETRY_PORT, state)
     container = {
         "name": "engine",
         "image": "example.invalid/engine:1",
@@ -96,7 +106,10 @@ def run_pod(space: Space, name: str) -> EngineState:
             "containerStatuses": [container],
         },
     )
-    return state
+    try:
+        yield state
+    finally:
+        server.close()
 
 
 def test_idle_engine_goes_to_zero_after_its_autoscaler_and_comes_back_for_a_lag(
@@ -108,11 +121,7 @@ def test_idle_engine_goes_to_zero_after_its_autoscaler_and_comes_back_for_a_lag(
             engine={"sources": [kafka_source(stage.broker.bootstrap_servers)]},
             autoscaling=autoscaling(idleSeconds=6, activationLagEvents=2),
         )
-        (pod,) = space.pods(1)
-        state = run_pod(space, pod)
-        state.partitions[0] = 800
-        server = EnginePodServer(ADDRESS, TELEMETRY_PORT, state)
-        try:
+        with running_pod(space, 800) as state:
             space.until(
                 "hpa/hunt",
                 lambda item: condition_of(item, "ScalingActive").get("status") == "True",
@@ -121,8 +130,6 @@ def test_idle_engine_goes_to_zero_after_its_autoscaler_and_comes_back_for_a_lag(
             space.until_condition("Hibernated", "False", "Active")
             state.partitions[0] = 0
             space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 0, "scaled to zero")
-        finally:
-            server.close()
         space.until_condition("Hibernated", "True", "Idle")
         space.until_condition("AutoscalingActive", "True", "Hibernated")
         space.until_condition("Ready", "True", "ScaledToZero")
@@ -163,3 +170,98 @@ def test_engine_that_may_no_longer_rest_is_woken_for_good(
         space.engine(engine=source, autoscaling=declared)
         space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 1, "woken")
         space.until_condition("Hibernated", "False", "NotDeclared")
+
+
+@pytest.fixture
+def keda(operator_plane: OperatorPlane) -> Iterator[None]:
+    """KEDA's own kinds in the cluster, without KEDA."""
+    access = operator_plane.access
+    kinds = ("scaledobjects", "triggerauthentications")
+    for kind in kinds:
+        access.apply((builds.keda_definitions() / f"keda.sh_{kind}.yaml").read_text())
+    try:
+        for kind in kinds:
+            access.wait_for_condition("crd", f"{kind}.keda.sh", "Established")
+        yield
+    finally:
+        for kind in kinds:
+            access.delete("crd", f"{kind}.keda.sh")
+
+
+def play_keda(access: KubernetesAccess, space: Space) -> None:
+    """Do with the ScaledObject what KEDA does: put a finalizer on it, and make an autoscaler of it."""
+    found = space.get("scaledobjects.keda.sh/hunt")
+    assert found is not None
+    space.kubectl(
+        *("patch", "scaledobjects.keda.sh/hunt", "--type=merge"),
+        '--patch={"metadata": {"finalizers": ["finalizer.keda.sh"]}}',
+    )
+    spec = found["spec"]
+    owner = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "hunt", "controller": True}
+    metric = {
+        "metric": {"name": "kafka_consumer_lag", "selector": {"matchLabels": {"engine": "hunt"}}},
+        "target": {"type": "AverageValue", "averageValue": spec["triggers"][0]["metadata"]["target"]},
+    }
+    autoscaler: dict[str, Any] = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {
+            "name": "keda-hpa-hunt",
+            "namespace": space.namespace,
+            "ownerReferences": [owner | {"uid": found["metadata"]["uid"]}],
+        },
+        "spec": {
+            "scaleTargetRef": spec["scaleTargetRef"],
+            "minReplicas": spec["minReplicaCount"],
+            "maxReplicas": spec["maxReplicaCount"],
+            "metrics": [{"type": "External", "external": metric}],
+        },
+    }
+    access.apply(autoscaler)
+
+
+@pytest.mark.usefixtures("keda")
+def test_pods_under_load_change_hands_between_three_owners_and_stay_as_many_as_the_load_asks_for(
+    stage: Stage, operator_plane: OperatorPlane
+) -> None:
+    source = {"sources": [kafka_source("127.0.0.1:1")]}
+    ours = HPA | {"minReplicas": 1}
+    with Space(operator_plane.access, stage.operator) as space:
+        space.engine(engine=source, autoscaling=ours | {"minReplicas": 1})
+        with running_pod(space, 2500) as state:
+            # As many partitions as pods may be asked for: more pods than partitions would never be.
+            state.partitions_total = 5
+            state.partitions.update(dict.fromkeys(range(1, 5), 0))
+            space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 3, "as the lag asks")
+            with space.every_number_of_replicas() as seen:
+                space.engine(engine=source, autoscaling={"driver": "none"})
+                space.until_gone("hpa/hunt")
+                space.engine(engine=source, autoscaling=ours | {"driver": "keda"})
+                space.until_exists("scaledobjects.keda.sh/hunt")
+                play_keda(operator_plane.access, space)
+                state.partitions[0] = 3500
+                space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 4, "KEDA's doing")
+                space.engine(engine=source, autoscaling=ours)
+                condition = space.until_condition("AutoscalingActive", "False", "AwaitingKeda")
+                assert "ScaledObject hunt" in condition["message"]
+                assert space.get("hpa/hunt") is None, "two on the same pods would disable each other"
+                space.kubectl(
+                    *("patch", "scaledobjects.keda.sh/hunt", "--type=merge"),
+                    '--patch={"metadata": {"finalizers": null}}',
+                )
+                space.until_exists("hpa/hunt")
+                assert space.get("hpa/keda-hpa-hunt") is None
+                space.until_condition("AutoscalingActive", "True", "ValidMetricFound")
+                space.kubectl("annotate", "deployment/hunt", "tests/end=reached")
+            assert seen == {3, 4}
+
+
+def test_driver_keda_without_keda_says_what_is_missing_and_keeps_the_pods(
+    stage: Stage, operator_plane: OperatorPlane
+) -> None:
+    with Space(operator_plane.access, stage.operator) as space:
+        space.engine(autoscaling=HPA | {"driver": "keda"})
+        space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 2, "the fewest declared")
+        condition = space.until_condition("AutoscalingActive", "False", "KedaNotInstalled")
+        assert "install KEDA" in condition["message"]
+        assert space.get("hpa/hunt") is None

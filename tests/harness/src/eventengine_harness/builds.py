@@ -9,6 +9,7 @@ tests/kafka/broker/. go.sum and Maven's checksums vouch for what is fetched.
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ KUBERNETES_PROGRAMS = (
     "kubectl",
 )
 HELM_MODULES = {4: ("helm", "helm.sh/helm/v4/cmd/helm"), 3: ("helm3", "helm.sh/helm/v3/cmd/helm")}
+KEDA_MODULE = "github.com/kedacore/keda/v2"
 PAUSE_SOURCE = Path(__file__).resolve().parent / "programs" / "pause.c"
 BROKER_POM = TESTS / "kafka" / "broker" / "pom.xml"
 STATIC_LINK_FLAGS = ("-static", "-O2", "-Wall", "-Werror")
@@ -55,6 +57,13 @@ def helm(major: int = 4) -> Path:
 def kwok() -> Path:
     """The program that plays nodes and their kubelets."""
     return _go_programs("kwok", "kwok", ["sigs.k8s.io/kwok/cmd/kwok"], "-s -w") / "kwok"
+
+
+def keda_definitions() -> Path:
+    """The folder of KEDA's CustomResourceDefinitions, one file each, as its Go module has them."""
+    folder = BUILDS / "keda"
+    answer = json.loads(run([_go(), "mod", "download", "-json", KEDA_MODULE], folder=folder))
+    return Path(answer["Dir"]) / "config" / "crd" / "bases"
 
 
 def pause() -> Path:
