@@ -8,7 +8,7 @@ another one. Nothing survives a restart: a new leader begins every wait anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -88,7 +88,8 @@ class IdleWatch:
         if followed is None:
             return
         lag_events, failure = await read_lag(self._api, key.namespace, key.name)
-        events_taken, silence = {}, ""
+        events_taken: Mapping[str, int] | None = {}
+        silence = ""
         if lag_events == 0 and followed.replicas:
             events_taken, silence = await self._reports.events_taken(followed.pods)
         if self._followed.get(key) != followed:
