@@ -14,13 +14,13 @@ from eventengine_operator.clients.errors import NotFoundError, OutdatedError, Un
 from eventengine_operator.clients.kubernetes_api import SECRETS, KubernetesApi
 from eventengine_operator.handlers import object_watches
 from eventengine_operator.handlers.object_watches import Watched, pause_seconds, watch_objects
-from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.handlers.secret_follower import SecretReferences
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.reconciling.actions import Apply
 from eventengine_operator.reconciling.conditions import obstacle
 from eventengine_operator.reconciling.observations import Observed
 from eventengine_operator.reconciling.planning import Plan, make_plan, secrets_hash
+from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.mounted_secrets import (
     SecretReference,
     missing_secrets,

@@ -11,10 +11,10 @@ from typing import Final
 
 from eventengine_operator.clients.kubernetes_api import SECRETS, KubernetesApi
 from eventengine_operator.measuring import Measurements
+from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.objects import Object, name_of, namespace_of
 
 from .object_watches import Watched, watch_objects
-from eventengine_operator.resources.engines import EngineKey
 
 FIELDS: Final = "type!=helm.sh/release.v1"
 """Helm keeps a Secret for each release's history, often most of a cluster's; no pod mounts them."""
