@@ -249,8 +249,8 @@ def is_allowed(access: KubernetesAccess, account: str, attributes: dict[str, str
 @pytest.mark.parametrize(
     "attributes",
     [
-        {"verb": "get", "resource": "secrets", "name": "other"},
-        {"verb": "list", "resource": "secrets"},
+        {"verb": "patch", "resource": "secrets", "name": "other"},
+        {"verb": "delete", "resource": "secrets"},
         {"verb": "create", "resource": "secrets"},
         {"verb": "create", "resource": "pods"},
         {"verb": "create", "resource": "pods", "subresource": "exec"},
@@ -278,6 +278,15 @@ def test_only_the_operator_may_delete_pods_since_it_collects_those_that_nodes_re
     account = f"system:serviceaccount:{installed}:eventengine-{component}"
     attributes = {"namespace": installed, "verb": "delete", "resource": "pods"}
     assert is_allowed(access, account, attributes) is may
+
+
+@pytest.mark.parametrize(("component", "may"), [("operator", True), ("adapter", False)])
+@pytest.mark.parametrize("verb", ["get", "list", "watch"])
+def test_only_the_operator_may_read_secrets_since_it_follows_those_that_pods_mount(
+    installed: str, access: KubernetesAccess, component: str, may: bool, verb: str
+) -> None:
+    account = f"system:serviceaccount:{installed}:eventengine-{component}"
+    assert is_allowed(access, account, {"namespace": installed, "verb": verb, "resource": "secrets"}) is may
 
 
 @pytest.mark.parametrize(
