@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,6 +50,8 @@ def create(plane: OperatorPlane, text: str) -> str:
         {"rollout": {"maxSurge": "25%", "maxUnavailable": 0, "minReadySeconds": 5}},
         {"rollout": {"maxSurge": 0}},
         {"disruption": {"maxUnavailable": "1%"}},
+        {"storage": {"size": "10Gi"}},
+        {"storage": {"size": "1Ti", "storageClassName": "fast", "whenDeleted": "Delete"}},
     ],
 )
 def test_right_engine_is_taken(operator_plane: OperatorPlane, spec: dict[str, Any]) -> None:
@@ -67,6 +70,10 @@ def test_right_engine_is_taken(operator_plane: OperatorPlane, spec: dict[str, An
         ({"rollout": {"maxSurge": "150%"}}, "spec.rollout.maxSurge"),
         ({"disruption": {"maxUnavailable": -1}}, "spec.disruption.maxUnavailable"),
         ({"pod": {"pinning": "Sometimes"}}, "spec.pod.pinning"),
+        ({"storage": {}}, "spec.storage.size"),
+        ({"storage": {"size": "10G"}}, "spec.storage.size"),
+        ({"storage": {"size": "1Gi", "mountPath": "/a/../b"}}, "spec.storage.mountPath"),
+        ({"storage": {"size": "1Gi", "whenScaled": "Delete"}}, "spec.storage.whenScaled"),
         ({"autoscaling": {"metrics": [{"name": "consumer_lag"}]}}, "spec.autoscaling.metrics[0].target"),
         (
             {"autoscaling": {"metrics": [{"name": "cpu", "target": {"value": 1}}]}},
@@ -138,8 +145,28 @@ BROKEN: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("spec.disruption", {"disruption": {"maxUnavailable": 0}}),
         ("spec.disruption", {"disruption": {"maxUnavailable": "0%"}}),
     ],
+    "pods with storage are replaced one by one: leave out rollout.maxSurge and rollout.maxUnavailable": [
+        ("spec", {"storage": {"size": "1Gi"}, "rollout": {"maxSurge": 1}}),
+        ("spec", {"storage": {"size": "1Gi"}, "rollout": {"maxUnavailable": 1}}),
+    ],
 }
 """For each CEL rule's message, what breaks it and where."""
+
+STORED = {"storage": {"size": "1Gi", "storageClassName": "fast"}}
+CHANGED: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
+    "storage can't be added or taken away, for pods with a volume are of another kind: make a new EventEngine": [
+        ("spec", STORED, {}),
+        ("spec", {}, STORED),
+    ],
+    "size can't be changed here: enlarge the claims themselves, where their storage class allows it": [
+        ("spec.storage", STORED, {"storage": {"size": "2Gi", "storageClassName": "fast"}}),
+    ],
+    "storageClassName can't be changed: a volume stays in the class that it was made in": [
+        ("spec.storage", STORED, {"storage": {"size": "1Gi", "storageClassName": "slow"}}),
+        ("spec.storage", STORED, {"storage": {"size": "1Gi"}}),
+    ],
+}
+"""For each rule about a change, what may be declared at first and what not afterwards."""
 
 
 def rules(node: dict[str, Any]) -> Iterator[str]:
@@ -152,7 +179,7 @@ def rules(node: dict[str, Any]) -> Iterator[str]:
 
 
 def test_every_rule_has_a_case_here() -> None:
-    assert set(rules(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])) == set(BROKEN)
+    assert set(rules(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])) == {*BROKEN, *CHANGED}
 
 
 @pytest.mark.parametrize(
@@ -167,3 +194,34 @@ def test_rule_is_told_in_its_own_words_and_with_its_place(
     told = str(refusal.value)
     assert f": {message}" in told
     assert f"{path}: Invalid value" in told or not path
+
+
+@pytest.mark.parametrize(
+    ("message", "path", "before", "after"),
+    [(message, *case) for message, cases in CHANGED.items() for case in cases],
+)
+def test_change_that_cannot_be_is_refused_and_others_go_through(
+    operator_plane: OperatorPlane,
+    namespace_of_changes: str,
+    message: str,
+    path: str,
+    before: dict[str, Any],
+    after: dict[str, Any],
+) -> None:
+    name = f"hunt-{secrets.token_hex(3)}"
+    in_it = f"--namespace={namespace_of_changes}"
+    operator_plane.access.kubectl("create", "-f", "-", in_it, stdin=engine(name, **before))
+    operator_plane.access.kubectl("apply", "-f", "-", in_it, stdin=engine(name, **before, replicas=1))
+    with pytest.raises(CommandError) as refusal:
+        operator_plane.access.kubectl("replace", "-f", "-", in_it, stdin=engine(name, **after))
+    assert f"{path}: Invalid value" in str(refusal.value)
+    assert f": {message}" in str(refusal.value)
+
+
+@pytest.fixture(scope="module")
+def namespace_of_changes(operator_plane: OperatorPlane) -> Iterator[str]:
+    """Where EventEngines are stored, since only a stored one can be changed."""
+    name = f"changes-{secrets.token_hex(3)}"
+    operator_plane.access.kubectl("create", "namespace", name)
+    yield name
+    operator_plane.access.delete("namespace", name, wait=False)

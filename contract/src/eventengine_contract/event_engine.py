@@ -326,8 +326,65 @@ class Rollout(Model):
     )
 
 
+class Storage(Model):
+    """A volume of its own for each pod, which outlives the pod."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                validation(
+                    "self.size == oldSelf.size",
+                    "size can't be changed here: enlarge the claims themselves, where their storage class allows it",
+                ),
+                validation(
+                    "has(self.storageClassName) == has(oldSelf.storageClassName) && "
+                    "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
+                    "storageClassName can't be changed: a volume stays in the class that it was made in",
+                ),
+            ]
+        }
+    )
+
+    size: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}(Mi|Gi|Ti)$", max_length=8)] = Field(
+        description="Size of each pod's volume, for example 10Gi."
+    )
+    storage_class_name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+        None, description="StorageClass of the volumes; the cluster's default where left out."
+    )
+    mount_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$", max_length=255)] = Field(
+        "/var/lib/eventengine", description="Where the engine finds its volume."
+    )
+    when_deleted: Literal["Retain", "Delete"] = Field(
+        "Retain", description="What becomes of the volumes when the EventEngine is deleted."
+    )
+    when_scaled: Literal["Retain"] = Field(
+        "Retain",
+        description=(
+            "What becomes of the volume of a pod that is scaled away: it stays, unless the pod reported before it went "
+            "that its log is empty."
+        ),
+    )
+
+
 class EventEngineSpec(Model):
     """What a user declares."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                validation(
+                    "has(self.storage) == has(oldSelf.storage)",
+                    "storage can't be added or taken away, for pods with a volume are of another kind: "
+                    "make a new EventEngine",
+                ),
+                validation(
+                    "!has(self.storage) || !has(self.rollout) || "
+                    "!(has(self.rollout.maxSurge) || has(self.rollout.maxUnavailable))",
+                    "pods with storage are replaced one by one: leave out rollout.maxSurge and rollout.maxUnavailable",
+                ),
+            ]
+        }
+    )
 
     image: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
         None, description="Engine image; the operator's own default where left out."
@@ -342,6 +399,9 @@ class EventEngineSpec(Model):
     engine: EngineConfig = Field(
         default_factory=lambda: EngineConfig.model_validate({}),
         description="Configuration of the engine.",
+    )
+    storage: Storage | None = Field(
+        None, description="A volume for each pod; without it pods keep nothing of their own."
     )
     autoscaling: Autoscaling = Field(
         default_factory=lambda: Autoscaling.model_validate({"driver": "none"}),

@@ -230,6 +230,12 @@ class AlertState(_Part):
     last_message: str | None
 
 
+class Log(_Part):
+    """The log that an engine keeps on its volume. Empty: every entry of it has been applied and published."""
+
+    is_empty: bool
+
+
 class Counters(_Part):
     """Totals since the process started. Shed events are counted by class, and by source and class.
 
@@ -279,6 +285,8 @@ class Snapshot(_Part):
     sources: list[Source]
     allocator: Allocator
     process: Process
+    log: Log | None = None
+    """Null where the engine keeps none, or can't tell: that is never the same as an empty one."""
     workers: Workers = Workers()
     pressure: PressureScopes | None = None
     stalls: Watch | None = None

@@ -66,6 +66,26 @@ def fleet_of(*pods: dict[str, Any], **changes: dict[str, Any]) -> Fleet:
     )
 
 
+@pytest.mark.parametrize(
+    ("maker", "count"),
+    [
+        (owned("hunt", "set-1", ("eventengine.dev/v1alpha1", "EventEngine", "ee-1")), 1),
+        (owned("hunt", "set-1"), 0),
+        (owned("hunt", "set-2", ("eventengine.dev/v1alpha1", "EventEngine", "ee-1")), 0),
+    ],
+)
+def test_a_pod_with_a_volume_is_the_engine_s_by_its_stateful_set(maker: dict[str, Any], count: int) -> None:
+    source = pod()
+    source["metadata"]["ownerReferences"] = [
+        {"apiVersion": "apps/v1", "kind": "StatefulSet", "uid": "set-1", "controller": True}
+    ]
+    engine, member, stateful_set = keep_engine(owned("hunt", "ee-1")), keep_pod(source), keep_owned(maker)
+    assert engine is not None
+    assert member is not None
+    assert stateful_set is not None
+    assert len(resolve_fleet([engine], [], [], [member], [stateful_set]).pods) == count
+
+
 def test_a_pod_whose_owners_lead_to_an_engine_is_the_engine_s() -> None:
     fleet = fleet_of(pod())
 

@@ -19,6 +19,14 @@ TCP_SOURCE = {"name": "direct", "type": "tcp", "tcp": {"listen": "0.0.0.0:9400",
 LAG_METRIC = {"name": "kafka_consumer_lag", "source": "External", "target": {"averageValue": "500"}}
 HPA = {"driver": "hpa", "minReplicas": 1, "maxReplicas": 5, "metrics": [LAG_METRIC]}
 PINNED = {"pod": {"cpus": "2", "memory": "1Gi", "pinning": "Required"}}
+STORED = {
+    "pod": {"pinning": "Off"},
+    "engine": {
+        "sources": [TCP_SOURCE],
+        "monitoring": {"heapProfileDirectory": "/var/lib/eventengine/profiles"},
+    },
+    "storage": {"size": "10Gi", "storageClassName": "fast"},
+}
 SHARED = {
     "pod": {
         "cpus": "250m",

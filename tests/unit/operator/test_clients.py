@@ -26,6 +26,7 @@ from eventengine_operator.clients.kubernetes_api import (
     OPTIONAL_TYPES,
     PODS,
     SCALED_OBJECTS,
+    STATEFUL_SETS,
     type_of,
 )
 from eventengine_operator.clients.leases import Sighting, may_take
@@ -85,7 +86,7 @@ def test_every_kind_of_child_can_be_written() -> None:
 
 def test_every_kind_of_child_is_watched_or_looked_at() -> None:
     watched = {plural for _, _, plural in OWNED} - {"pods"}
-    assert watched == {item.plural for item in CHILD_TYPES}
+    assert watched == {STATEFUL_SETS.plural} | {item.plural for item in CHILD_TYPES}
     assert {item.kind for item in OPTIONAL_TYPES} <= {item.kind for item in LOOKED_AT} <= FEATURES
 
 
@@ -195,7 +196,8 @@ class TestKeys:
         assert key_of_owned({"metadata": {"namespace": "n"}}) is None
 
     @pytest.mark.parametrize(
-        ("kind", "expected"), [("EventEngine", "hunt"), ("Deployment", "hunt"), ("StatefulSet", None)]
+        ("kind", "expected"),
+        [("EventEngine", "hunt"), ("Deployment", "hunt"), ("StatefulSet", "hunt"), ("DaemonSet", None)],
     )
     def test_autoscaler_of_anybody_by_its_target(self, kind: str, expected: str | None) -> None:
         autoscaler = {

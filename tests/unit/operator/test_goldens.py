@@ -18,7 +18,7 @@ from eventengine_operator.reconciling.replicas import decide_replicas
 from eventengine_operator.resources.engines import read_engine
 from eventengine_operator.resources.objects import Object
 
-from .samples import DEFAULT_IMAGE, PINNED, SHARED, engine_object
+from .samples import DEFAULT_IMAGE, PINNED, SHARED, STORED, engine_object
 
 GOLDENS = Path(__file__).with_name("goldens")
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -28,6 +28,7 @@ def declared() -> dict[str, Object]:
     """Name of the golden file → EventEngine."""
     found: dict[str, Any] = {
         "pinned": engine_object(replicas=1, **PINNED),
+        "stored": engine_object(replicas=2, **STORED),
         "shared-autoscaled": engine_object(replicas=3, **SHARED),
     }
     for path in sorted(EXAMPLES.glob("*/*.yaml")):

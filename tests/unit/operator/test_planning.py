@@ -184,7 +184,7 @@ class TestReplicas:
         objects = cluster(engine(replicas=4), 4)
         objects["Deployment"]["metadata"]["managedFields"] = [OURS | OWNS_REPLICAS]
         keep, apply = plan(engine(), objects).actions
-        assert keep == KeepReplicas("hunt", "uid-of-Deployment", "7", 4)
+        assert keep == KeepReplicas("Deployment", "hunt", "uid-of-Deployment", "7", 4)
         assert isinstance(apply, Apply)
         assert "replicas" not in apply.manifest["spec"]
 

@@ -2,7 +2,7 @@
 
 A label is only a hint, anybody who may make a pod can write it. A pod counts if
 its controller is a ReplicaSet that exists, whose controller is a Deployment
-that exists, which is owned by an EventEngine that exists, each by UID, and if
+that exists, or is a StatefulSet that exists, which is owned by an EventEngine that exists, each by UID, and if
 that EventEngine is the one the label names. Pods that are being deleted, have
 ended, or don't run yet are left out at once.
 """
@@ -145,17 +145,21 @@ def resolve_fleet(
     deployments: Iterable[Owned],
     replica_sets: Iterable[Owned],
     pods: Iterable[Pod],
+    stateful_sets: Iterable[Owned] = (),
 ) -> Fleet:
     """The engines with the pods that are verified to be theirs."""
     declared = {engine.identity.uid: engine for engine in engines}
     engines_by_uid = {uid: engine.identity for uid, engine in declared.items()}
     deployments_by_uid = {deployment.uid: deployment for deployment in deployments}
     sets_by_uid = {replica_set.uid: replica_set for replica_set in replica_sets}
+    stateful_sets_by_uid = {stateful_set.uid: stateful_set for stateful_set in stateful_sets}
     members: dict[str, list[EnginePod]] = {uid: [] for uid in engines_by_uid}
     for pod in pods:
         replica_set = _owner(pod.identity, _APPS, "ReplicaSet", sets_by_uid)
-        deployment = _owner(replica_set, _APPS, "Deployment", deployments_by_uid)
-        engine = _owner(deployment, API_GROUP, KIND, engines_by_uid, controller=False)
+        workload = _owner(replica_set, _APPS, "Deployment", deployments_by_uid)
+        if workload is None:
+            workload = _owner(pod.identity, _APPS, "StatefulSet", stateful_sets_by_uid)
+        engine = _owner(workload, API_GROUP, KIND, engines_by_uid, controller=False)
         if engine is None or pod.identity.labels.get(LABEL_ENGINE) != engine.name:
             continue
         members[engine.uid].append(
@@ -199,7 +203,7 @@ def _owner(
 
 
 class EnginePods:
-    """Follows the four kinds of objects and gives the fleet as it is now."""
+    """Follows the five kinds of objects and gives the fleet as it is now."""
 
     def __init__(
         self, reader: Reader, on_restart: Callable[[str, str], None] = lambda _kind, _reason: None
@@ -227,6 +231,14 @@ class EnginePods:
             metadata_only=True,
             on_restart=noted("deployments"),
         )
+        self._stateful_sets: Mirror[Owned] = Mirror(
+            reader,
+            "/apis/apps/v1/statefulsets",
+            keep_owned,
+            query=labelled,
+            metadata_only=True,
+            on_restart=noted("statefulsets"),
+        )
         self._engines: Mirror[DeclaredEngine] = Mirror(
             reader,
             f"/apis/{API_GROUP}/{ENGINE_API_VERSION}/{PLURAL}",
@@ -241,7 +253,7 @@ class EnginePods:
     @property
     def mirrors(self) -> tuple[Mirror[Pod] | Mirror[Owned] | Mirror[DeclaredEngine], ...]:
         """The copies that have to run."""
-        return (self._pods, self._replica_sets, self._deployments, self._engines)
+        return (self._pods, self._replica_sets, self._deployments, self._stateful_sets, self._engines)
 
     def synced(self) -> bool:
         """Whether every kind was listed once."""
@@ -256,6 +268,7 @@ class EnginePods:
                 self._deployments.objects,
                 self._replica_sets.objects,
                 self._pods.objects,
+                self._stateful_sets.objects,
             )
             self._resolved_generations = generations
         return self._fleet

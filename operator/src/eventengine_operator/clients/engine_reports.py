@@ -5,8 +5,8 @@ A reconcile never waits for a pod. It asks `refresh` to read what is missing, wo
 
 Rules: a report belongs to one start of the container; a ready pod is read once for each start
 and readiness, since the cores of a running container don't change, and every ten minutes, since a
-topic may gain partitions; a pod that isn't ready is read again every few seconds, since its reasons
-change. An answer must name the pod it came from:
+topic may gain partitions; a pod that isn't ready, or leaves a volume behind, is read again every few seconds, since
+its reasons, or its log, change. An answer must name the pod it came from:
 addresses are used again.
 """
 
@@ -113,6 +113,8 @@ class EngineReports:
             was_ready=pod.is_ready,
             read_at_seconds=time.monotonic(),
             reasons=tuple(snapshot.readiness.reasons[:REASONS_KEPT_MAX]),
+            was_leaving=pod.is_leaving,
+            log_is_empty=snapshot.log.is_empty if snapshot.log is not None else None,
             cpu_set=snapshot.process.cpu_set[:1024],
             is_pinned=snapshot.process.pinned,
             is_exclusive=snapshot.process.exclusive,
@@ -143,9 +145,9 @@ class EngineReports:
 
 def needs_reading(pod: Pod, known: EngineReport | None, now_seconds: float) -> bool:
     """Whether the pod can be asked, and what is known of it is no longer enough."""
-    if not pod.address or not pod.container_id or pod.is_leaving:
+    if not pod.address or not pod.container_id or (pod.is_leaving and not pod.has_volume):
         return False
     if known is None or (known.container_id, known.was_ready) != (pod.container_id, pod.is_ready):
         return True
-    is_good = pod.is_ready and not known.error
+    is_good = pod.is_ready and not known.error and not pod.is_leaving
     return now_seconds - known.read_at_seconds >= (REREAD_READY_SECONDS if is_good else REREAD_SECONDS)

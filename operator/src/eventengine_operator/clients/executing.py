@@ -76,9 +76,10 @@ async def _execute_one(
             resource = type_of(reference.kind)
             await api.delete(resource, engine.namespace, reference.name, uid, resource_version)
             deleted.add(reference)
-        case KeepReplicas(name, uid, resource_version, replicas):
+        case KeepReplicas(kind, name, uid, resource_version, replicas):
             _log.info("%s: keeping %d replicas for their next owner", place, replicas)
-            await api.apply(_replicas_only(engine, name, uid, resource_version, replicas), REPLICAS_KEEPER)
+            manifest = _replicas_only(engine, Reference(kind, name), uid, resource_version, replicas)
+            await api.apply(manifest, REPLICAS_KEEPER)
         case SetReplicas(replicas, resource_version):
             _log.info("%s: asking for %d replicas", place, replicas)
             patch = _scale(replicas, resource_version)
@@ -93,12 +94,14 @@ def _scale(replicas: int, resource_version: str) -> Object:
     return {"metadata": {"resourceVersion": resource_version}, "spec": {"replicas": replicas}}
 
 
-def _replicas_only(engine: Engine, name: str, uid: str, resource_version: str, replicas: int) -> Object:
+def _replicas_only(
+    engine: Engine, workload: Reference, uid: str, resource_version: str, replicas: int
+) -> Object:
     return {
         "apiVersion": "apps/v1",
-        "kind": "Deployment",
+        "kind": workload.kind,
         "metadata": {
-            "name": name,
+            "name": workload.name,
             "namespace": engine.namespace,
             "uid": uid,
             "resourceVersion": resource_version,

@@ -71,6 +71,8 @@ class ResourceType:
 
 ENGINES: Final = ResourceType(f"{API_GROUP}/{API_VERSION}", KIND, PLURAL)
 DEPLOYMENTS: Final = ResourceType("apps/v1", "Deployment", "deployments")
+STATEFUL_SETS: Final = ResourceType("apps/v1", "StatefulSet", "statefulsets")
+CLAIMS: Final = ResourceType("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 REPLICA_SETS: Final = ResourceType("apps/v1", "ReplicaSet", "replicasets")
 CONFIG_MAPS: Final = ResourceType("v1", "ConfigMap", "configmaps")
 SERVICES: Final = ResourceType("v1", "Service", "services")
@@ -96,12 +98,15 @@ VERSION: Final = ResourceType("", "Version", "version", is_namespaced=False)
 
 CHILD_TYPES: Final = (CONFIG_MAPS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGETS, DEPLOYMENTS)
 """Listed by label for each reconcile. Autoscalers are listed without, for others' count too."""
+STORAGE_TYPES: Final = (STATEFUL_SETS, CLAIMS)
+"""Listed only for EventEngines with storage."""
 OPTIONAL_TYPES: Final = (SERVICE_MONITORS, TRIGGER_AUTHENTICATIONS)
 """Written where the cluster serves them."""
 _BY_KIND: Final = {
     item.kind: item
     for item in (
         *CHILD_TYPES,
+        *STORAGE_TYPES,
         *OPTIONAL_TYPES,
         AUTOSCALERS,
         SCALED_OBJECTS,

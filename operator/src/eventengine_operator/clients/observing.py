@@ -14,6 +14,7 @@ from itertools import chain
 from eventengine_contract.well_known import LABEL_ENGINE, LABEL_MANAGED_BY, MANAGED_BY
 
 from eventengine_operator.manifests.children import needed_names
+from eventengine_operator.resources.claims import Claim, claims_of
 from eventengine_operator.resources.engines import Engine
 from eventengine_operator.resources.mounted_secrets import version_of
 from eventengine_operator.resources.objects import (
@@ -36,6 +37,8 @@ from .kubernetes_api import (
     REPLICA_SETS,
     SCALED_OBJECTS,
     SECRETS,
+    STATEFUL_SETS,
+    STORAGE_TYPES,
     KubernetesApi,
     type_of,
 )
@@ -53,6 +56,7 @@ class Surroundings:
     replica_sets: tuple[Object, ...]
     """Those of the EventEngine's Deployment."""
     pods: tuple[Pod, ...]
+    claims: tuple[Claim, ...]
     secrets: dict[str, str | None]
     """Version of each Secret that the pods mount; None where it may not be read."""
 
@@ -66,12 +70,16 @@ async def observe(
     """
     labels = {LABEL_ENGINE: engine.name, LABEL_MANAGED_BY: MANAGED_BY}
     child_types = [*CHILD_TYPES, *(item for item in OPTIONAL_TYPES if item.kind in features)]
+    # Storage is declared when an EventEngine is made, or never; of an invalid spec it isn't known.
+    has_storage = engine.spec is None or engine.spec.storage is not None
     autoscalers, replica_sets, pods, *listed = await asyncio.gather(
         api.list(AUTOSCALERS, engine.namespace),
         api.list(REPLICA_SETS, engine.namespace, labels),
         api.list(PODS, engine.namespace, labels),
         *(api.list(item, engine.namespace, labels) for item in child_types),
+        *(api.list(item, engine.namespace, labels) for item in STORAGE_TYPES if has_storage),
     )
+    claims = listed.pop() if has_storage else []
     scaled_objects = (
         await api.list(SCALED_OBJECTS, engine.namespace) if SCALED_OBJECTS.kind in features else []
     )
@@ -90,12 +98,15 @@ async def observe(
             children[reference] = occupant
     deployment = children.get(Reference(DEPLOYMENTS.kind, engine.name))
     owned = replica_sets_of(uid_of(deployment) if deployment is not None else "", replica_sets)
+    stateful_set = children.get(Reference(STATEFUL_SETS.kind, engine.name))
+    makers = owned if stateful_set is None else [*owned, stateful_set]
     return Surroundings(
         children,
         tuple(autoscalers),
         tuple(scaled_objects),
         tuple(owned),
-        tuple(pods_of(owned, pods)),
+        tuple(pods_of(makers, pods)),
+        claims_of(engine.name, claims),
         {name: await _version_of_secret(api, engine.namespace, name) for name in sorted(secrets)},
     )
 

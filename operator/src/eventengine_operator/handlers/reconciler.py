@@ -121,7 +121,7 @@ class Reconciler:
         await self._report(engine, plan, observed, outcome.errors, now)
         if plan.conflicts or plan.awaits_deletion_of or plan.missing_secrets or outcome.errors:
             return BLOCKED
-        is_waiting = any(not pod.is_ready and not pod.is_leaving for pod in surroundings.pods)
+        is_waiting = any(pod.has_volume if pod.is_leaving else not pod.is_ready for pod in surroundings.pods)
         if plan.admission is not None and plan.admission.is_held(now):
             left_seconds = (plan.admission.held_until - now).total_seconds()
             return Outlook(min(left_seconds, REREAD_SECONDS))
@@ -166,6 +166,7 @@ class Reconciler:
             metrics_apis=self.metrics_apis,
             scaled_objects=surroundings.scaled_objects,
             features=self.features,
+            claims=surroundings.claims,
             secrets=surroundings.secrets,
             keda_scaler=self.keda_scaler,
             idleness=self.idle_watch.known(key),

@@ -37,6 +37,7 @@ OWNED: Final = (
     ("", "v1", "services"),
     ("", "v1", "configmaps"),
     ("apps", "v1", "deployments"),
+    ("apps", "v1", "statefulsets"),
     ("networking.k8s.io", "v1", "networkpolicies"),
     ("policy", "v1", "poddisruptionbudgets"),
 )
@@ -65,7 +66,7 @@ def key_of_owned(source: Object) -> EngineKey | None:
 def key_of_autoscaler(source: Object) -> EngineKey | None:
     """The EventEngine that an autoscaler, ours or another's, may act on."""
     target = text_at(source, "spec", "scaleTargetRef", "name")
-    if text_at(source, "spec", "scaleTargetRef", "kind") not in (KIND, "Deployment"):
+    if text_at(source, "spec", "scaleTargetRef", "kind") not in (KIND, "Deployment", "StatefulSet"):
         return None
     return EngineKey(namespace_of(source), target) if target else None
 

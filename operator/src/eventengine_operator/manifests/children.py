@@ -18,6 +18,7 @@ from .network_policies import network_policy
 from .scaled_objects import KedaScaler, scaled_object, trust
 from .service_monitors import service_monitor
 from .services import services
+from .stateful_sets import stateful_set
 
 SERVICE_MONITOR: Final = "ServiceMonitor"
 TRIGGER_AUTHENTICATION: Final = "TriggerAuthentication"
@@ -48,20 +49,13 @@ class Circumstances:
 
 
 def desired_children(engine: Engine, spec: EventEngineSpec, circumstances: Circumstances) -> list[Object]:
-    """What has to exist. The ConfigMap precedes the Deployment whose pods mount it."""
+    """What has to exist. The ConfigMap precedes the workload whose pods mount it."""
     children = [
         config_map(engine),
         *services(engine, spec),
         network_policy(engine, spec),
         disruption_budget(engine, spec),
-        deployment(
-            engine,
-            spec,
-            circumstances.default_image,
-            circumstances.replicas,
-            is_held=circumstances.is_rollout_held,
-            secrets_hash=circumstances.secrets_hash,
-        ),
+        _workload(engine, spec, circumstances),
     ]
     if SERVICE_MONITOR in circumstances.features:
         children.append(service_monitor(engine))
@@ -80,6 +74,16 @@ def is_of_keda(reference: Reference, engine: Engine) -> bool:
     """Whether an object is made for KEDA's sake."""
     return reference.kind in (SCALED_OBJECT, TRIGGER_AUTHENTICATION) or reference == Reference(
         "ConfigMap", f"{engine.name}-keda"
+    )
+
+
+def _workload(engine: Engine, spec: EventEngineSpec, circumstances: Circumstances) -> Object:
+    image, replicas = circumstances.default_image, circumstances.replicas
+    is_held, secrets_hash = circumstances.is_rollout_held, circumstances.secrets_hash
+    if spec.storage is None:
+        return deployment(engine, spec, image, replicas, is_held=is_held, secrets_hash=secrets_hash)
+    return stateful_set(
+        engine, spec, spec.storage, image, replicas, is_held=is_held, secrets_hash=secrets_hash
     )
 
 

@@ -14,7 +14,6 @@ from eventengine_contract.quantities import NANOSECONDS
 from eventengine_contract.well_known import (
     ANNOTATION_CONFIG_HASH,
     ANNOTATION_SECRETS_HASH,
-    CONFIG_MAP_KEY,
     ENGINE_CONFIG_PATH,
     ENV_CPU_LIMIT_MILLICORES,
     ENV_ENGINE,
@@ -29,7 +28,14 @@ from eventengine_contract.well_known import (
     pod_selector,
 )
 
-from eventengine_operator.resources.engines import CONFIG_VOLUME_NAME, Engine, tcp_ports
+from eventengine_operator.resources.engines import (
+    CONFIG_FOLDER,
+    CONFIG_VOLUME_NAME,
+    DATA_VOLUME_NAME,
+    Engine,
+    tcp_ports,
+    workload_kind,
+)
 from eventengine_operator.resources.objects import Object
 from eventengine_operator.resources.pods import CONTAINER_NAME
 
@@ -48,6 +54,7 @@ DRAIN_MARGIN_SECONDS: Final = 10
 """Beyond drainTimeout: for the process to notice the signal, and to exit after the drain."""
 STARTUP_SECONDS_MAX: Final = 120
 NONE: Final = (0, "0%")
+REVISION_LABELS: Final = {"Deployment": "pod-template-hash", "StatefulSet": "controller-revision-hash"}
 
 
 def deployment(
@@ -110,6 +117,7 @@ def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str, secr
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(engine, spec, default_image)],
+        # The volume of a StatefulSet's pod is named here by its mount alone: its controller adds the rest.
         "volumes": [
             {"name": CONFIG_VOLUME_NAME, "configMap": {"name": config_map_name(engine.name)}},
             *template.volumes,
@@ -119,7 +127,9 @@ def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str, secr
         "nodeSelector": template.node_selector,
         "tolerations": template.tolerations,
         "affinity": template.affinity,
-        "topologySpreadConstraints": _spread(engine, template.topology_spread_constraints),
+        "topologySpreadConstraints": _spread(
+            engine, template.topology_spread_constraints, REVISION_LABELS[workload_kind(spec)]
+        ),
         "priorityClassName": template.priority_class_name,
         "imagePullSecrets": template.image_pull_secrets,
     }
@@ -133,7 +143,7 @@ def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str, secr
     }
 
 
-def _spread(engine: Engine, declared: list[Object] | None) -> list[Object]:
+def _spread(engine: Engine, declared: list[Object] | None, revision_label: str) -> list[Object]:
     """What the user says; else a wish, which a full cluster may leave unfulfilled. Each revision counts for itself."""
     if declared is not None:
         return declared
@@ -143,7 +153,7 @@ def _spread(engine: Engine, declared: list[Object] | None) -> list[Object]:
             "topologyKey": key,
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": pod_selector(engine.name)},
-            "matchLabelKeys": ["pod-template-hash"],
+            "matchLabelKeys": [revision_label],
         }
         for key in SPREAD_KEYS
     ]
@@ -175,12 +185,19 @@ def _container(engine: Engine, spec: EventEngineSpec, default_image: str) -> Obj
         "volumeMounts": [
             {
                 "name": CONFIG_VOLUME_NAME,
-                "mountPath": ENGINE_CONFIG_PATH.removesuffix(f"/{CONFIG_MAP_KEY}"),
+                "mountPath": CONFIG_FOLDER,
                 "readOnly": True,
             },
+            *_data_mount(spec),
             *spec.pod.template.volume_mounts,
         ],
     }
+
+
+def _data_mount(spec: EventEngineSpec) -> list[Object]:
+    if spec.storage is None:
+        return []
+    return [{"name": DATA_VOLUME_NAME, "mountPath": spec.storage.mount_path}]
 
 
 def _environment(engine: Engine, spec: EventEngineSpec) -> list[Object]:

@@ -17,14 +17,24 @@ from .metadata import owned_object
 
 
 def services(engine: Engine, spec: EventEngineSpec) -> list[Object]:
-    """The Service `<X>` for telemetry, and `<X>-tcp` where a TCP source can be reached."""
+    """The Service `<X>` for telemetry, and `<X>-tcp` where a TCP source can be reached; `<X>-pods` with storage."""
     made = [
         _service(engine, engine.name, [(PORT_TELEMETRY_NAME, PORT_TELEMETRY)], with_unready_pods=True),
     ]
     ingest = sorted((port_name(port), port) for _, port in tcp_ports(spec.engine))
     if ingest:
         made.append(_service(engine, tcp_service_name(engine.name), ingest, with_unready_pods=False))
+    if spec.storage is not None:
+        ports = [(PORT_TELEMETRY_NAME, PORT_TELEMETRY), *ingest]
+        made.append(
+            _service(engine, pods_service_name(engine.name), ports, with_unready_pods=True, is_headless=True)
+        )
     return made
+
+
+def pods_service_name(engine_name: str) -> str:
+    """Name of the Service that gives each pod of a StatefulSet a DNS name of its own."""
+    return f"{engine_name}-pods"
 
 
 def tcp_service_name(engine_name: str) -> str:
@@ -37,7 +47,14 @@ def port_name(port: int) -> str:
     return f"tcp-{port}"
 
 
-def _service(engine: Engine, name: str, ports: list[tuple[str, int]], *, with_unready_pods: bool) -> Object:
+def _service(
+    engine: Engine,
+    name: str,
+    ports: list[tuple[str, int]],
+    *,
+    with_unready_pods: bool,
+    is_headless: bool = False,
+) -> Object:
     body: Object = {
         "type": "ClusterIP",
         "selector": pod_selector(engine.name),
@@ -47,4 +64,6 @@ def _service(engine: Engine, name: str, ports: list[tuple[str, int]], *, with_un
     }
     if with_unready_pods:
         body["publishNotReadyAddresses"] = True  # a false isn't stored, and would look like drift
+    if is_headless:
+        body["clusterIP"] = "None"
     return owned_object(engine, "v1", "Service", name, {"spec": body})

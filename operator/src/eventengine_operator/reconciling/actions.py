@@ -28,12 +28,13 @@ class Delete:
 
 @dataclass(frozen=True)
 class KeepReplicas:
-    """Let a second field manager own the Deployment's live replicas before the first lets go.
+    """Let a second field manager own the workload's live replicas before the first lets go.
 
     Without it the API server would drop the field with its last owner and default it to 1.
     The resource version makes it fail, and be decided anew, if anybody scaled in between.
     """
 
+    kind: str
     name: str
     uid: str
     resource_version: str

@@ -25,7 +25,7 @@ from eventengine_operator.resources.objects import (
     text_at,
     uid_of,
 )
-from eventengine_operator.resources.pods import Pod, parse_time
+from eventengine_operator.resources.pods import Pod, ordinal_of, parse_time
 
 HOLD_SECONDS_FIRST: Final = 10
 HOLD_SECONDS_MAX: Final = 300
@@ -129,6 +129,18 @@ def judge_admission(
 def refused_pods(pods: Sequence[Pod]) -> list[Pod]:
     """Pods to collect."""
     return [pod for pod in pods if pod.refusal and not pod.is_leaving]
+
+
+def pods_while_held(admission: Admission, pods: Sequence[Pod]) -> int:
+    """How many pods to ask for while the workload is held, so that none that a node admitted goes.
+
+    A StatefulSet takes its pods away from the highest ordinal down. A refused pod below an admitted one is therefore
+    made again as often as it is refused, one at a time.
+    """
+    ordinals = [
+        ordinal_of(pod.name) or 0 for pod in pods if pod.has_volume and pod.is_admitted and not pod.is_leaving
+    ]
+    return max(ordinals) + 1 if ordinals else admission.held_at
 
 
 def hold_seconds(failed_attempts: int) -> int:

@@ -45,7 +45,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Rollout:
-    """How far the Deployment is. `desired` is what it asks for now."""
+    """How far the workload is. `desired` is what it asks for now."""
 
     exists: bool
     is_observed: bool
@@ -63,19 +63,19 @@ class Rollout:
         )
 
 
-def read_rollout(deployment: Object | None) -> Rollout:
-    """Read a Deployment's progress."""
-    if deployment is None:
+def read_rollout(workload: Object | None) -> Rollout:
+    """Read a Deployment's progress, or a StatefulSet's, which doesn't know of a deadline."""
+    if workload is None:
         return Rollout(False, False, False, 0, 0, 0, 0)
-    progressing = condition_of(deployment, "Progressing")
+    progressing = condition_of(workload, "Progressing")
     return Rollout(
         exists=True,
-        is_observed=number_at(deployment, "status", "observedGeneration") >= generation_of(deployment),
+        is_observed=number_at(workload, "status", "observedGeneration") >= generation_of(workload),
         has_stalled=progressing.get("reason") == "ProgressDeadlineExceeded",
-        desired=number_at(deployment, "spec", "replicas"),
-        existing=number_at(deployment, "status", "replicas"),
-        updated=number_at(deployment, "status", "updatedReplicas"),
-        ready=number_at(deployment, "status", "readyReplicas"),
+        desired=number_at(workload, "spec", "replicas"),
+        existing=number_at(workload, "status", "replicas"),
+        updated=number_at(workload, "status", "updatedReplicas"),
+        ready=number_at(workload, "status", "readyReplicas"),
     )
 
 
@@ -147,7 +147,7 @@ def progressing(rollout: Rollout, blocked: tuple[str, str] | None) -> Verdict:
     if blocked is not None:
         return Verdict(kind, "False", *blocked)
     if not rollout.exists or not rollout.is_observed:
-        return Verdict(kind, "True", "Applied", "the Deployment controller has yet to act")
+        return Verdict(kind, "True", "Applied", "its controller has yet to act")
     if rollout.has_stalled and not rollout.is_settled:
         return Verdict(kind, "False", "Stalled", "the rollout made no progress within its deadline")
     if rollout.updated < rollout.desired:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from eventengine_operator.manifests.scaled_objects import KedaScaler
+from eventengine_operator.resources.claims import Claim
 from eventengine_operator.resources.objects import Object, Reference
 from eventengine_operator.resources.pods import EngineReport, Pod
 
@@ -48,6 +49,8 @@ class Observed:
     """Every ScaledObject (KEDA) of the namespace."""
     features: frozenset[str] = frozenset()
     """What this cluster has of what not every cluster has."""
+    claims: tuple[Claim, ...] = ()
+    """Claims of the EventEngine's pods, those of pods that were scaled away too."""
     secrets: Mapping[str, str | None] = field(default_factory=dict)
     """Version of each Secret that the pods mount; None where it may not be read."""
     keda_scaler: KedaScaler | None = None

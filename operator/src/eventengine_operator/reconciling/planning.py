@@ -28,7 +28,7 @@ from eventengine_operator.manifests.children import (
     is_of_keda,
 )
 from eventengine_operator.manifests.metadata import content_hash
-from eventengine_operator.resources.engines import Engine
+from eventengine_operator.resources.engines import Engine, workload_kind
 from eventengine_operator.resources.mounted_secrets import missing_secrets, referenced_secrets
 from eventengine_operator.resources.objects import (
     Object,
@@ -46,7 +46,15 @@ from eventengine_operator.resources.objects import (
 )
 
 from .actions import Action, Apply, Delete, KeepReplicas, SetReplicas, StopReplicaSet
-from .admission import Admission, failing_replica_sets, judge_admission, read_admission, refused_pods
+from .admission import (
+    Admission,
+    failing_replica_sets,
+    judge_admission,
+    pods_while_held,
+    read_admission,
+    refused_pods,
+)
+from .claims import plan_claims
 from .comparing import differs
 from .observations import Observed
 from .replicas import (
@@ -89,12 +97,13 @@ def make_plan(
     engine: Engine, spec: EventEngineSpec, observed: Observed, default_image: str, now: datetime
 ) -> Plan:
     """Decide on everything that has to be written for one EventEngine."""
-    deployment = observed.child("Deployment", engine.name)
-    owned_deployment = deployment if deployment and _is_ours(engine, deployment) else None
+    kind = workload_kind(spec)
+    workload = observed.child(kind, engine.name)
+    owned = workload if workload and _is_ours(engine, workload) else None
     foreign = find_foreign_autoscaler(engine, observed.autoscalers, observed.scaled_objects)
     partitions = count_partitions(engine, spec, observed.reports)
     most = most_replicas(spec.autoscaling, partitions)
-    decision = decide_replicas(spec, owned_deployment, foreign, most)
+    decision = decide_replicas(spec, owned, foreign, most)
     decision = rest_or_wake(engine, spec, decision, observed.idleness, now)
     admission = judge_admission(
         observed.pods, observed.replica_sets, read_admission(engine.status), decision.replicas, now
@@ -103,7 +112,7 @@ def make_plan(
     is_rollout_held = held is not None and held.is_rollout_held
     replicas = decision.replicas
     if held is not None and replicas is not None and not is_rollout_held:
-        replicas = min(replicas, held.held_at)
+        replicas = min(replicas, pods_while_held(held, observed.pods))
     driver = spec.autoscaling.driver if decision.with_autoscaler else "none"
     has_keda = driver == "keda" and SCALED_OBJECT in observed.features
     left = autoscalers_of_keda(engine, observed.autoscalers, observed.scaled_objects)
@@ -116,7 +125,7 @@ def make_plan(
         keda_scaler=observed.keda_scaler if has_keda else None,
         replicas_max=most,
         features=observed.features,
-        secrets_hash=secrets_hash(observed.secrets, owned_deployment),
+        secrets_hash=secrets_hash(observed.secrets, owned),
     )
     wanted = desired_children(engine, spec, circumstances)
     conflicts, leaving = _obstacles(engine, [reference_of(item) for item in wanted], observed)
@@ -127,24 +136,20 @@ def make_plan(
     actions: list[Action] = []
     if decision.first is not None:
         actions.append(SetReplicas(decision.first, engine.resource_version))
-    if owned_deployment is not None and decision.replicas is None and needs_a_keeper(owned_deployment):
+    if owned is not None and decision.replicas is None and needs_a_keeper(owned):
+        replicas_now = live_replicas(owned) or 0
         actions.append(
-            KeepReplicas(
-                engine.name,
-                uid_of(owned_deployment),
-                resource_version_of(owned_deployment),
-                live_replicas(owned_deployment) or 0,
-            )
+            KeepReplicas(kind, engine.name, uid_of(owned), resource_version_of(owned), replicas_now)
         )
     kept = {reference_of(item) for item in wanted}
     if has_keda and observed.keda_scaler is None:
         # Not known yet is no reason to take an autoscaler away.
         kept |= {reference for reference in observed.children if is_of_keda(reference, engine)}
     actions += _deletions(engine, kept, observed)
-    actions += _applications(
-        [item for item in wanted if not missing or item["kind"] != "Deployment"], observed
-    )
+    actions += _applications([item for item in wanted if not missing or item["kind"] != kind], observed)
     actions += _collections(observed, is_rollout_held)
+    if spec.storage is not None:
+        actions += plan_claims(engine, observed.claims, observed.pods, observed.reports, decision.replicas)
     return replace(plan, actions=tuple(actions))
 
 

@@ -28,7 +28,7 @@ from eventengine_contract.event_engine import Autoscaling, ConditionType, EventE
 from eventengine_contract.well_known import API_GROUP, KIND
 
 from eventengine_operator.manifests.deployments import ANNOTATION_REPLICAS, REPLICAS_OF_OTHERS
-from eventengine_operator.resources.engines import Engine, is_bound_by_partitions
+from eventengine_operator.resources.engines import Engine, is_bound_by_partitions, workload_kind
 from eventengine_operator.resources.objects import (
     Object,
     annotations_of,
@@ -87,9 +87,9 @@ def find_foreign_autoscaler(
     kinds = (("ScaledObject", known), ("HorizontalPodAutoscaler", others))
     for kind, items in kinds:
         found = [
-            ForeignAutoscaler(name_of(item), target == "Deployment", kind)
+            ForeignAutoscaler(name_of(item), target != KIND, kind)
             for item in items
-            if (target := _target_of(item, engine.name)) and controller_uid_of(item) != engine.uid
+            if (target := _target_of(item, engine)) and controller_uid_of(item) != engine.uid
         ]
         if found:
             return min(found, key=lambda item: item.name)
@@ -120,15 +120,16 @@ def autoscalers_of_keda(
     return tuple(sorted(left))
 
 
-def _target_of(autoscaler: Object, engine_name: str) -> str:
-    """EventEngine or Deployment where the autoscaler scales ours, else an empty text."""
+def _target_of(autoscaler: Object, engine: Engine) -> str:
+    """Kind of what the autoscaler scales where that is the EventEngine or its workload, else an empty text."""
     target = mapping_at(autoscaler, "spec", "scaleTargetRef")
-    if text_at(target, "name") != engine_name or is_being_deleted(autoscaler):
+    if text_at(target, "name") != engine.name or is_being_deleted(autoscaler):
         return ""
     # A ScaledObject may leave both out, and means a Deployment then.
     kind = text_at(target, "kind") or "Deployment"
     group = (text_at(target, "apiVersion") or "apps/v1").partition("/")[0]
-    return kind if (group, kind) in ((API_GROUP, KIND), ("apps", "Deployment")) else ""
+    workload = workload_kind(engine.spec) if engine.spec is not None else "Deployment"
+    return kind if (group, kind) in ((API_GROUP, KIND), ("apps", workload)) else ""
 
 
 def count_partitions(engine: Engine, spec: EventEngineSpec, reports: Mapping[str, EngineReport]) -> int:

@@ -35,7 +35,8 @@ def make_status(
     engine: Engine, plan: Plan, observed: Observed, errors: tuple[str, ...], now: datetime
 ) -> Object:
     """The complete status after a reconcile that saw `observed` and met `errors`."""
-    rollout = conditions.read_rollout(observed.child("Deployment", engine.name))
+    workload = observed.child("StatefulSet", engine.name) or observed.child("Deployment", engine.name)
+    rollout = conditions.read_rollout(workload)
     blocked = conditions.obstacle(plan, errors)
     is_valid = engine.spec is not None
     desired = plan.replicas if plan.replicas is not None else rollout.desired

@@ -17,6 +17,8 @@ from eventengine_contract.well_known import (
     ANNOTATION_PAUSED,
     ANNOTATION_PAUSED_SCALE_IN,
     ANNOTATION_PAUSED_SCALE_OUT,
+    CONFIG_MAP_KEY,
+    ENGINE_CONFIG_PATH,
     PORT_TELEMETRY,
 )
 from pydantic import ValidationError
@@ -35,6 +37,8 @@ from .objects import (
 
 CONFIG_VOLUME_NAME: Final = "engine-config"
 LAGS: Final = frozenset({"consumer_lag", "kafka_consumer_lag"})
+DATA_VOLUME_NAME: Final = "engine-data"
+CONFIG_FOLDER: Final = ENGINE_CONFIG_PATH.removesuffix(f"/{CONFIG_MAP_KEY}")
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -149,14 +153,23 @@ def _faults_of_ports(config: EngineConfig) -> list[Fault]:
 
 
 def _faults_of_template(spec: EventEngineSpec) -> list[Fault]:
-    return [
+    faults = [
         Fault(
             f"spec.pod.template.volumes[{index}].name",
-            f"the name {CONFIG_VOLUME_NAME!r} is the operator's own; rename the volume",
+            f"the name {volume['name']!r} is the operator's own; rename the volume",
         )
         for index, volume in enumerate(spec.pod.template.volumes)
-        if volume.get("name") == CONFIG_VOLUME_NAME
+        if volume.get("name") in (CONFIG_VOLUME_NAME, DATA_VOLUME_NAME)
     ]
+    taken = {str(mount.get("mountPath", "")).rstrip("/") for mount in spec.pod.template.volume_mounts}
+    if spec.storage is not None and spec.storage.mount_path in {CONFIG_FOLDER, *taken}:
+        faults.append(
+            Fault(
+                "spec.storage.mountPath",
+                f"{spec.storage.mount_path} is taken by another mount; choose another path",
+            )
+        )
+    return faults
 
 
 def _faults_of_scaling(spec: EventEngineSpec) -> list[Fault]:
@@ -211,6 +224,11 @@ def is_bound_by_partitions(config: EngineConfig) -> bool:
 def insecure_sources(config: EngineConfig) -> list[str]:
     """Names of sources that take events from anybody who can reach them."""
     return [source.name for source in config.sources if source.tcp is not None and source.tcp.insecure]
+
+
+def workload_kind(spec: EventEngineSpec) -> str:
+    """The kind of object that makes the pods."""
+    return "Deployment" if spec.storage is None else "StatefulSet"
 
 
 def metric_sources(spec: EventEngineSpec) -> frozenset[str]:

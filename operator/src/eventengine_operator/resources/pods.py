@@ -47,11 +47,13 @@ class Pod:
     trouble: str
     node: str = ""
     owner_uid: str = ""
-    """UID of the ReplicaSet that made it."""
+    """UID of the ReplicaSet or StatefulSet that made it."""
     is_admitted: bool = False
     """Whether its node took it in for good: containers are listed, running or about to."""
     refusal: str = ""
     """One of REFUSALS, or an empty text."""
+    has_volume: bool = False
+    """Whether a StatefulSet made it, so that what it leaves behind matters."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class EngineReport:
     cpu_set: str = ""
     is_pinned: bool = False
     is_exclusive: bool = False
+    was_leaving: bool = False
+    """Whether the pod was being deleted when it was read."""
+    log_is_empty: bool | None = None
+    """Whether everything in the log on its volume is done with; None: it keeps none, or didn't say."""
     partitions: int = 0
     """Partitions of the source that has most of them; 0 where it doesn't know."""
     events_taken: int = 0
@@ -93,6 +99,10 @@ def read_pod(source: Object) -> Pod:
         owner_uid=controller_uid_of(source),
         is_admitted=not has_failed and bool(list_at(source, "status", "containerStatuses")),
         refusal=reason if has_failed and reason in REFUSALS else "",
+        has_volume=any(
+            owner.get("controller") is True and owner.get("kind") == "StatefulSet"
+            for owner in list_at(source, "metadata", "ownerReferences")
+        ),
     )
 
 
@@ -101,14 +111,20 @@ def replica_sets_of(deployment_uid: str, replica_sets: list[Object]) -> list[Obj
     return [item for item in replica_sets if deployment_uid and controller_uid_of(item) == deployment_uid]
 
 
-def pods_of(replica_sets: list[Object], pods: list[Object]) -> list[Pod]:
-    """Pods that these ReplicaSets made, sorted by name.
+def pods_of(makers: list[Object], pods: list[Object]) -> list[Pod]:
+    """Pods that these ReplicaSets, or this StatefulSet, made, sorted by name.
 
     Labels alone prove nothing: anybody who may create pods in the namespace can set them.
     """
-    owned = {uid_of(item) for item in replica_sets}
+    owned = {uid_of(item) for item in makers}
     chosen = [read_pod(item) for item in pods if controller_uid_of(item) in owned]
     return sorted(chosen, key=lambda pod: pod.name)
+
+
+def ordinal_of(name: str) -> int | None:
+    """The number that a StatefulSet gave a pod or a claim, or None."""
+    number = name.rpartition("-")[2]
+    return int(number) if number.isdecimal() and len(number) <= 9 else None
 
 
 def _running_container_id(source: Object) -> str:
