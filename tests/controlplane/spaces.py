@@ -106,7 +106,7 @@ class Space:
 
         return wait_for(names, f"{count} pods", SECONDS)
 
-    def make_ready(self, pod: str, *, ready: bool = True) -> None:
+    def make_ready(self, pod: str, *, ready: bool = True, address: str = "") -> None:
         """Have a pod run, as a kubelet would."""
         container = {
             "name": "engine",
@@ -119,6 +119,8 @@ class Space:
         }
         conditions = [{"type": "Ready", "status": str(ready)}]
         status = {"phase": "Running", "conditions": conditions, "containerStatuses": [container]}
+        if address:
+            status |= {"podIP": address, "podIPs": [{"ip": address}]}
         self.set_pod_status(pod, status)
 
     def refuse(self, pod: str, reason: str) -> None:

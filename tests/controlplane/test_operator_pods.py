@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import secrets
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,40 +12,11 @@ import yaml
 from eventengine_harness.accesses import KubernetesAccess, condition_of
 from eventengine_harness.waiting import wait_for
 
+from .engines import Engine
 from .operators import OperatorPlane, OperatorProcess, snapshot
 
 SECONDS = 30.0
-TELEMETRY_PORT = 9464
 Object = dict[str, Any]
-
-
-class Engine:
-    """A telemetry port on a loopback address of its own."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.body = ""
-        self.reads = 0
-        engine = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                engine.reads += 1
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(engine.body.encode())
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer((address, TELEMETRY_PORT), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 class Fleet:
@@ -125,13 +93,10 @@ def fleet(operator: OperatorProcess, operator_plane: OperatorPlane) -> Iterator[
     operator_plane.access.delete("namespace", name, wait=False)
 
 
-ADDRESSES = itertools.count(21)
-
-
 @pytest.fixture
 def engines() -> Iterator[list[Engine]]:
     """Two of them, on addresses that no pod of an earlier test has."""
-    made = [Engine(f"127.0.0.{next(ADDRESSES)}") for _ in range(2)]
+    made = [Engine() for _ in range(2)]
     yield made
     for engine in made:
         engine.close()
