@@ -78,8 +78,17 @@ def test_service_monitor_follows_the_prometheus_operator(space: Space) -> None:
         space.until(
             "servicemonitors.monitoring.coreos.com/hunt",
             lambda item: bool(item["spec"]["endpoints"]),
-            "drift repaired, without a watch",
+            "drift repaired",
         )
+        lists = 'eventengine_operator_api_calls_total{code="200",resource="servicemonitors",verb="list"'
+        before = space.operator.metric(lists)
+        reconciles = space.operator.metric("eventengine_operator_reconciles_total")
+        space.kubectl("delete", "servicemonitors.monitoring.coreos.com/hunt")
+        space.until_exists("servicemonitors.monitoring.coreos.com/hunt")
+        space.until_quiet()
+        asked = space.operator.metric(lists) - before
+        done = space.operator.metric("eventengine_operator_reconciles_total") - reconciles
+        assert asked <= done + 1, "listed by reconciles, and not every few seconds"
     finally:
         space.access.delete("crd", "servicemonitors.monitoring.coreos.com")
     space.engine(replicas=1)

@@ -85,6 +85,8 @@ class Operator:
         """EventEngines that the watch knew and the API server did not list at the last look."""
         self._watches: Watches | None = None
         self._metrics_wanted = asyncio.Event()
+        self._everybody = asyncio.Event()
+        """Set when a change may concern any EventEngine."""
         self._state = "starting"
 
     async def run(self, stop: asyncio.Event) -> int:
@@ -160,7 +162,9 @@ class Operator:
         self._state = "the EventEngine CRD isn't served"
         await self._await_crd()
         self._state = "the watches are starting"
-        features = Features(self._api, self._settings.watch_namespaces)
+        features = Features(
+            self._api, self._settings.watch_namespaces, self._push, self._everybody.set, self._measurements
+        )
         await self._look_at(features)
         loop = asyncio.get_running_loop()
         self._watches = Watches(
@@ -173,6 +177,12 @@ class Operator:
             when_canary=lambda beat: _to_loop(loop, self._beats.told, beat),
         )
         self._watches.start()
+        try:
+            await self._serve_all(features, owner, self._watches)
+        finally:
+            await features.close()
+
+    async def _serve_all(self, features: Features, owner: Object | None, watches: Watches) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(self._settings.workers):
                 group.create_task(self._work(), name=f"worker {number}")
@@ -180,7 +190,8 @@ class Operator:
             group.create_task(self._reconciler.idle_watch.run(), name="idle watch")
             group.create_task(self._keep_looking_at(features), name="features")
             group.create_task(self._keep_metrics_apis(owner), name="metrics APIs")
-            group.create_task(self._attend_watches(self._watches), name="watches")
+            group.create_task(self._attend_watches(watches), name="watches")
+            group.create_task(self._push_all_when_unsure(), name="everybody")
             if self._settings.canary_seconds:
                 group.create_task(self._keep_canary(owner), name="canary")
             if self._settings.follow_secrets:
@@ -206,7 +217,7 @@ class Operator:
 
     async def _look_at(self, features: Features) -> None:
         try:
-            has_changed = await features.look(self._push)
+            has_changed = await features.look()
             self._reconciler.features = features.present
             if has_changed:
                 await self._push_all(spread_seconds=1.0)
@@ -307,6 +318,17 @@ class Operator:
                 await self._push_all(spread_seconds=interval / 2)
             except ApiError as error:
                 _log.warning("resync: %s", error)
+
+    async def _push_all_when_unsure(self) -> None:
+        while True:
+            await self._everybody.wait()
+            self._everybody.clear()
+            try:
+                await self._push_all(spread_seconds=1.0)
+            except ApiError as error:
+                _log.warning("can't list what may have changed: %s", error)
+                self._everybody.set()
+            await asyncio.sleep(FEATURES_SECONDS)
 
     async def _push_all(self, spread_seconds: float) -> None:
         for key in await self._all_keys():

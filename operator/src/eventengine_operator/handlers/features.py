@@ -1,12 +1,12 @@
 """What a cluster may or may not have: kinds that others install, and fields of newer versions.
 
-A watch on a kind that isn't there can't be had, and its definition may come and go. So these are
-looked at every few seconds instead, with one list for all EventEngines, and a key is handed on for
-every object that changed, came or went since the last look.
+Whether a kind is served is asked every few seconds, for its definition may come and go. While it is, a watch of its
+own tells of every object that changed, came or went; the watch ends with the kind.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -21,29 +21,43 @@ from eventengine_operator.clients.kubernetes_api import (
     ResourceType,
 )
 from eventengine_operator.manifests.children import TOLERANCE
+from eventengine_operator.measuring import Measurements
 from eventengine_operator.resources.engines import EngineKey
-from eventengine_operator.resources.objects import Object, resource_version_of, text_at, uid_of
+from eventengine_operator.resources.objects import Object, text_at, uid_of
 
+from .object_watches import Watched, watch_objects
 from .watching import key_of_owned
 
 TOLERANCE_SINCE: Final = (1, 35)
 """Before, the field is unknown to the API server or behind a gate, and it refuses or drops it."""
 LOOKED_AT: Final = (SERVICE_MONITORS, SCALED_OBJECTS, TRIGGER_AUTHENTICATIONS)
-Versions = dict[tuple[EngineKey, str], str]
+OBJECTS_KEPT_MAX: Final = 20_000
 _log = logging.getLogger(__name__)
 
 
 class Features:
-    """See the module."""
+    """See the module. `when_engine` is told whom a change concerns, `when_unsure` that it may be anybody."""
 
-    def __init__(self, api: KubernetesApi, namespaces: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        api: KubernetesApi,
+        namespaces: tuple[str, ...],
+        when_engine: Callable[[EngineKey], None],
+        when_unsure: Callable[[], None],
+        measurements: Measurements,
+    ) -> None:
         self._api = api
         self._namespaces = namespaces
-        self._versions: dict[str, Versions] = {}
+        self._when_engine = when_engine
+        self._when_unsure = when_unsure
+        self._measurements = measurements
+        self._watches: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._targets: dict[str, EngineKey] = {}
+        """Whom each ScaledObject acted on when it was seen last, by UID: the next time it may be another."""
         self.present: frozenset[str] = frozenset()
         """What the cluster had at the last look."""
 
-    async def look(self, when_engine: Callable[[EngineKey], None]) -> bool:
+    async def look(self) -> bool:
         """Look once; True where something came or went, which is for every EventEngine to know.
 
         Raises:
@@ -57,25 +71,51 @@ class Features:
             _log.info("this cluster has %s", ", ".join(sorted(present)) or "nothing that others lack")
         self.present = frozenset(present)
         for item in LOOKED_AT:
-            before = self._versions.get(item.kind, {})
-            now = await self._versions_of(item) if item.kind in present else {}
-            for key in {key for (key, _), _ in before.items() ^ now.items()}:
-                when_engine(key)
-            self._versions[item.kind] = now
+            for namespace in self._namespaces or ("",):
+                await self._see_to_watch(item, namespace)
         return has_changed
 
-    async def _versions_of(self, resource: ResourceType) -> Versions:
-        """Version of every object that may concern an EventEngine; of ScaledObjects, others' above all."""
-        is_anybodys = resource is SCALED_OBJECTS
-        labels = None if is_anybodys else {LABEL_MANAGED_BY: MANAGED_BY}
-        key_of = key_of_scaled_object if is_anybodys else key_of_owned
-        versions: Versions = {}
-        for namespace in self._namespaces or ("",):
-            for item in await self._api.list(resource, namespace, labels):
-                key = key_of(item)
-                if key is not None:
-                    versions[(key, uid_of(item))] = resource_version_of(item)
-        return versions
+    async def close(self) -> None:
+        """End the watches."""
+        for task in self._watches.values():
+            task.cancel()
+        await asyncio.gather(*self._watches.values(), return_exceptions=True)
+
+    async def _see_to_watch(self, resource: ResourceType, namespace: str) -> None:
+        """One that runs where the kind is served, and none where it isn't."""
+        key = (resource.kind, namespace)
+        task = self._watches.get(key)
+        if resource.kind not in self.present:
+            if task is not None:
+                task.cancel()
+                del self._watches[key]
+        elif task is None or task.done():
+            if task is not None and not task.cancelled() and task.exception() is not None:
+                _log.error("watching %s ended", resource.plural, exc_info=task.exception())
+            self._watches[key] = asyncio.create_task(
+                self._watch(resource, namespace), name=f"{resource.plural} {namespace}"
+            )
+
+    async def _watch(self, resource: ResourceType, namespace: str) -> None:
+        if resource is not SCALED_OBJECTS:
+            watched = Watched(resource, namespace, labels={LABEL_MANAGED_BY: MANAGED_BY})
+            when_changed = self._owned_changed
+        else:
+            watched = Watched(resource, namespace, with_content=True)
+            when_changed = self._scaled_object_changed
+        await watch_objects(self._api, watched, when_changed, self._when_unsure, self._measurements)
+
+    def _owned_changed(self, _: str, source: Object) -> None:
+        key = key_of_owned(source)
+        if key is not None:
+            self._when_engine(key)
+
+    def _scaled_object_changed(self, _: str, source: Object) -> None:
+        before, now = self._targets.pop(uid_of(source), None), key_of_scaled_object(source)
+        if now is not None and len(self._targets) < OBJECTS_KEPT_MAX:
+            self._targets[uid_of(source)] = now
+        for key in {key for key in (before, now) if key is not None}:
+            self._when_engine(key)
 
 
 def key_of_scaled_object(source: Object) -> EngineKey | None:
