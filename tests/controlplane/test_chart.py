@@ -56,6 +56,7 @@ ALTERNATIVES: dict[str, str] = {
     "operator.watchNamespaces": "[red, blue]",
     "operator.followSecrets": "false",
     "operator.canarySeconds": "60",
+    "operator.taintSeconds": "600",
     "certificates.mode": "cert-manager",
     "certificates.issuerRef": "{name: company, kind: ClusterIssuer}",
     "certificates.duration": "24h",
@@ -318,6 +319,14 @@ def test_canary_may_be_written_where_the_operator_keeps_it(served: str, namespac
     ]
 
 
+def test_nodes_may_be_touched_only_where_tainting_is_asked_for(objects: list[dict[str, Any]]) -> None:
+    assert not [rule for _, rule in rules(objects) if "nodes" in rule["resources"]]
+    tainting = render(values=nested("operator.taintSeconds", "600"))
+    assert [rule["verbs"] for _, rule in rules(tainting) if "nodes" in rule["resources"]] == [
+        ["get", "list", "patch"]
+    ]
+
+
 def test_api_services_are_changed_by_name_only_and_not_at_all_when_the_mode_is_off(
     objects: list[dict[str, Any]],
 ) -> None:
@@ -362,6 +371,7 @@ def test_operator_understands_every_setting_it_is_given() -> None:
         "operator.logLevel": "warning",
         "operator.followSecrets": "false",
         "operator.canarySeconds": "60",
+        "operator.taintSeconds": "600",
         "certificates.mode": "existing",
         "metricsApis.mode": "custom-only",
     }
@@ -372,6 +382,7 @@ def test_operator_understands_every_setting_it_is_given() -> None:
     assert settings.metrics_mode == "custom-only"
     assert settings.follow_secrets is False
     assert settings.canary_seconds == 60
+    assert settings.taint_seconds == 600
     assert settings.certificates == "existing"
     assert settings.deployment == "eventengine-operator"
     assert settings.namespace == settings.identity == "from-the-pod"

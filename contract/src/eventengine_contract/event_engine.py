@@ -61,6 +61,9 @@ class PodTemplate(Model):
     image_pull_secrets: list[FreeForm] = Field(
         [], max_length=8, description="Secrets to pull the image with."
     )
+    resource_claims: list[FreeForm] = Field(
+        [], max_length=8, description="Claims of devices, as in a pod; the engine's container uses them all."
+    )
     volumes: list[FreeForm] = Field(
         [], max_length=32, description="Further volumes, such as a Secret with a token."
     )

@@ -29,6 +29,7 @@ from .handlers.canary import keep_canary
 from .handlers.certificates import CertificateKeeper, CertificateReader, make_policy
 from .handlers.features import Features
 from .handlers.metrics_apis import MetricsApiKeeper, delete_api_services
+from .handlers.node_tainting import NodeTainting
 from .handlers.queueing import KeyQueue
 from .handlers.reconciler import Reconciler
 from .handlers.secret_follower import SecretReferences, follow_secrets
@@ -71,6 +72,7 @@ class Operator:
         self._queue: KeyQueue[EngineKey] = KeyQueue(measurements)
         self._reports = EngineReports(measurements)
         self._secrets = SecretReferences()
+        self._tainting = NodeTainting(api, settings.taint_seconds)
         self._beats = Beats(f"{settings.holder}.{secrets.token_hex(4)}")
         self._reconciler = Reconciler(
             api,
@@ -80,6 +82,7 @@ class Operator:
             when_read=self._push,
             when_mounting=self._secrets.remember if settings.follow_secrets else None,
             when_canary=self._canary_reconciled,
+            when_refused=self._tainting.refused if settings.taint_seconds else lambda _: None,
         )
         self._suspects: frozenset[EngineKey] = frozenset()
         """EventEngines that the watch knew and the API server did not list at the last look."""
@@ -192,6 +195,8 @@ class Operator:
             group.create_task(self._keep_metrics_apis(owner), name="metrics APIs")
             group.create_task(self._attend_watches(watches), name="watches")
             group.create_task(self._push_all_when_unsure(), name="everybody")
+            if self._settings.taint_seconds:
+                group.create_task(self._tainting.run(), name="taints")
             if self._settings.canary_seconds:
                 group.create_task(self._keep_canary(owner), name="canary")
             if self._settings.follow_secrets:

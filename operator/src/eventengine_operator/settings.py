@@ -51,6 +51,8 @@ class Settings:
     """Roll pods out when a Secret that they mount changes; needs to read Secrets' metadata."""
     canary_seconds: float = 0.0
     """Between beats of the canary, which proves that changes are heard of; 0: no canary."""
+    taint_seconds: float = 0.0
+    """How long a node that refused pods is tainted; 0: never."""
     workers: int = 4
     """EventEngines reconciled at the same time."""
     calls_per_second: float = 200.0
@@ -88,6 +90,8 @@ class Settings:
                 raise SettingsError(f"{_variable(name)}: must be above 0 and at most 86400")
         if not 0 <= self.canary_seconds <= 3600:
             raise SettingsError(f"{_variable('canary_seconds')}: must be 0 (none) to 3600")
+        if not 0 <= self.taint_seconds <= 86_400:
+            raise SettingsError(f"{_variable('taint_seconds')}: must be 0 (never) to 86400")
         for name in ("listen_port", "adapter_service_port"):
             if not 0 <= getattr(self, name) <= 65_535:
                 raise SettingsError(f"{_variable(name)}: must be a port, 0 to 65535")

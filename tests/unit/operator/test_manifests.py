@@ -279,3 +279,13 @@ def test_decimal_quantities_are_spelt_as_the_api_server_stores_them(written: Any
 )
 def test_memory_quantities_are_spelt_as_the_api_server_stores_them(written: str, stored: str) -> None:
     assert memory_quantity(written) == stored
+
+
+def test_claims_of_devices_are_the_pods_and_its_containers() -> None:
+    of = engine(pod={"template": {"resourceClaims": [{"name": "cores", "resourceClaimTemplateName": "two"}]}})
+    assert of.spec is not None
+    template = pod_template(of, of.spec, DEFAULT_IMAGE)["spec"]
+    assert template["resourceClaims"] == [{"name": "cores", "resourceClaimTemplateName": "two"}]
+    (container,) = template["containers"]
+    assert container["resources"]["claims"] == [{"name": "cores"}]
+    assert container["resources"]["requests"] == container["resources"]["limits"], "still Guaranteed"

@@ -94,6 +94,7 @@ API_SERVICES: Final = ResourceType(
 
 EXTERNAL_METRICS: Final = ResourceType("external.metrics.k8s.io/v1beta1", "ExternalMetricValueList", "")
 """The resource is the metric's name."""
+NODES: Final = ResourceType("v1", "Node", "nodes", is_namespaced=False)
 VERSION: Final = ResourceType("", "Version", "version", is_namespaced=False)
 
 CHILD_TYPES: Final = (CONFIG_MAPS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGETS, DEPLOYMENTS)

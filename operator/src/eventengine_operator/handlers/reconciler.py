@@ -21,7 +21,7 @@ from eventengine_operator.clients.executing import Outcome, execute, write_statu
 from eventengine_operator.clients.kubernetes_api import ENGINES, KubernetesApi
 from eventengine_operator.clients.observing import Surroundings, observe
 from eventengine_operator.manifests.scaled_objects import KedaScaler
-from eventengine_operator.reconciling.admission import read_admission
+from eventengine_operator.reconciling.admission import read_admission, refused_pods
 from eventengine_operator.reconciling.canary import beat_of, is_canary
 from eventengine_operator.reconciling.observations import MetricsApis, Observed
 from eventengine_operator.reconciling.planning import Plan, make_plan
@@ -67,6 +67,7 @@ class Reconciler:
         when_read: Callable[[EngineKey], None],
         when_mounting: Callable[[EngineKey, frozenset[str]], None] | None = None,
         when_canary: Callable[[str], None] = lambda _: None,
+        when_refused: Callable[[frozenset[str]], None] = lambda _: None,
     ) -> None:
         self._api = api
         self._reports = reports
@@ -75,6 +76,8 @@ class Reconciler:
         self._when_read = when_read
         self._when_mounting = when_mounting
         """Told which Secrets an EventEngine's pods mount; None where Secrets aren't followed."""
+        self._when_refused = when_refused
+        """Told which nodes refused pods."""
         self._when_canary = when_canary
         """Told which beat the canary carries."""
         self._pods_by_key: dict[EngineKey, frozenset[str]] = {}
@@ -109,6 +112,9 @@ class Reconciler:
         surroundings = await observe(self._api, engine, self.features, secrets)
         now = datetime.now(UTC)
         plan = self._plan(engine, self._observed(key, surroundings, NO_OUTCOME), now)
+        refusing = frozenset(pod.node for pod in refused_pods(surroundings.pods) if pod.node)
+        if refusing:
+            self._when_refused(refusing)
         try:
             outcome = await execute(self._api, engine, plan.actions)
         except NamespaceEndingError:

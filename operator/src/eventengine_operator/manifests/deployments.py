@@ -36,7 +36,7 @@ from eventengine_operator.resources.engines import (
     tcp_ports,
     workload_kind,
 )
-from eventengine_operator.resources.objects import Object
+from eventengine_operator.resources.objects import Object, text_at
 from eventengine_operator.resources.pods import CONTAINER_NAME
 
 from .config_maps import engine_yaml
@@ -132,6 +132,7 @@ def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str, secr
         ),
         "priorityClassName": template.priority_class_name,
         "imagePullSecrets": template.image_pull_secrets,
+        "resourceClaims": template.resource_claims,
     }
     pod.update({key: value for key, value in optional.items() if value})
     return {
@@ -164,7 +165,11 @@ def _grace_period_seconds(spec: EventEngineSpec) -> int:
 
 
 def _container(engine: Engine, spec: EventEngineSpec, default_image: str) -> Object:
-    resources = {"cpu": decimal_quantity(spec.pod.cpus), "memory": memory_quantity(spec.pod.memory)}
+    amounts = {"cpu": decimal_quantity(spec.pod.cpus), "memory": memory_quantity(spec.pod.memory)}
+    resources: Object = {"requests": dict(amounts), "limits": amounts}
+    claims = [{"name": text_at(claim, "name")} for claim in spec.pod.template.resource_claims]
+    if claims:
+        resources["claims"] = claims
     ports = [(PORT_TELEMETRY_NAME, PORT_TELEMETRY)]
     ports += [(port_name(port), port) for _, port in tcp_ports(spec.engine)]
     return {
@@ -173,7 +178,7 @@ def _container(engine: Engine, spec: EventEngineSpec, default_image: str) -> Obj
         "args": ["run", ENGINE_CONFIG_PATH],
         "env": _environment(engine, spec),
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports],
-        "resources": {"requests": dict(resources), "limits": resources},
+        "resources": resources,
         "startupProbe": _probe("/livez", period_seconds=1, failures=STARTUP_SECONDS_MAX),
         "livenessProbe": _probe("/livez", period_seconds=10, failures=6),
         "readinessProbe": _probe("/readyz", period_seconds=2, failures=2),
