@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final
 
-from eventengine_contract.well_known import PORT_KEDA_SCALER
+from eventengine_contract.well_known import CANARY, PORT_KEDA_SCALER
 
 from .clients.echoes import Version
 from .clients.engine_reports import EngineReports
@@ -166,7 +166,7 @@ class Operator:
         await self._await_crd()
         self._state = "the watches are starting"
         features = Features(
-            self._api, self._settings.watch_namespaces, self._push, self._everybody.set, self._measurements
+            self._api, self._settings.watch_namespaces, self._hear, self._everybody.set, self._measurements
         )
         await self._look_at(features)
         loop = asyncio.get_running_loop()
@@ -261,7 +261,8 @@ class Operator:
 
     def _hear(self, key: EngineKey, version: Version) -> None:
         """A watch told of something about this EventEngine."""
-        if not self._api.echoes.is_echo(version):
+        is_beat = key == EngineKey(self._settings.canary_namespace, CANARY)  # written to be heard of
+        if is_beat or not self._api.echoes.is_echo(version):
             self._queue.push_after(key, COALESCE_SECONDS)
 
     async def _missed_by(self, watches: Watches) -> list[EngineKey] | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from eventengine_operator.clients.echoes import Echoes, version_of
 from eventengine_operator.clients.errors import UnavailableError
 from eventengine_operator.handlers import canary as keeping
 from eventengine_operator.handlers.canary import keep_canary
+from eventengine_operator.handlers.reconciler import EngineKey
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.operating import Operator
 from eventengine_operator.reconciling.canary import (
@@ -137,3 +139,18 @@ def test_liveness_fails_only_once_the_path_is_dead() -> None:
 )
 def test_canary_lives_where_the_operator_listens(served: tuple[str, ...], namespace: str) -> None:
     assert Settings(namespace="system", watch_namespaces=served).canary_namespace == namespace
+
+
+async def test_beat_is_news_although_the_operator_wrote_it_itself() -> None:
+    class Writing:
+        echoes = Echoes()
+
+    api: Any = Writing()
+    operator = Operator(Settings(namespace="system"), api, api, Measurements())
+    written = {"metadata": {"uid": "u", "resourceVersion": "7"}}
+    api.echoes.expect(written)
+    operator._hear(EngineKey("system", "hunt"), version_of(written))
+    assert EngineKey("system", "hunt") not in operator._queue._timers
+    operator._hear(EngineKey("system", "eventengine-canary"), version_of(written))
+    assert EngineKey("system", "eventengine-canary") in operator._queue._timers
+    operator._queue.close()

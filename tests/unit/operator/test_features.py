@@ -54,7 +54,9 @@ class World:
         self.told: asyncio.Queue[EngineKey] = asyncio.Queue()
         self.unsure = asyncio.Event()
         api: Any = self.api
-        self.features = Features(api, (), self.told.put_nowait, self.unsure.set, Measurements())
+        self.features = Features(
+            api, (), lambda key, _: self.told.put_nowait(key), self.unsure.set, Measurements()
+        )
 
     async def next_told(self) -> EngineKey:
         return await asyncio.wait_for(self.told.get(), 5)

@@ -13,6 +13,7 @@ from typing import Final
 
 from eventengine_contract.well_known import LABEL_MANAGED_BY, MANAGED_BY
 
+from eventengine_operator.clients.echoes import version_of
 from eventengine_operator.clients.kubernetes_api import (
     SCALED_OBJECTS,
     SERVICE_MONITORS,
@@ -26,11 +27,13 @@ from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.objects import Object, text_at, uid_of
 
 from .object_watches import Watched, watch_objects
-from .watching import key_of_owned
+from .watching import WhenEngine, key_of_owned
 
 TOLERANCE_SINCE: Final = (1, 35)
 """Before, the field is unknown to the API server or behind a gate, and it refuses or drops it."""
 LOOKED_AT: Final = (SERVICE_MONITORS, SCALED_OBJECTS, TRIGGER_AUTHENTICATIONS)
+NO_VERSION: Final = ("", "")
+"""Of an object that is gone: nobody's state."""
 OBJECTS_KEPT_MAX: Final = 20_000
 _log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Features:
         self,
         api: KubernetesApi,
         namespaces: tuple[str, ...],
-        when_engine: Callable[[EngineKey], None],
+        when_engine: WhenEngine,
         when_unsure: Callable[[], None],
         measurements: Measurements,
     ) -> None:
@@ -105,17 +108,17 @@ class Features:
             when_changed = self._scaled_object_changed
         await watch_objects(self._api, watched, when_changed, self._when_unsure, self._measurements)
 
-    def _owned_changed(self, _: str, source: Object) -> None:
+    def _owned_changed(self, kind: str, source: Object) -> None:
         key = key_of_owned(source)
         if key is not None:
-            self._when_engine(key)
+            self._when_engine(key, NO_VERSION if kind == "DELETED" else version_of(source))
 
-    def _scaled_object_changed(self, _: str, source: Object) -> None:
+    def _scaled_object_changed(self, kind: str, source: Object) -> None:
         before, now = self._targets.pop(uid_of(source), None), key_of_scaled_object(source)
         if now is not None and len(self._targets) < OBJECTS_KEPT_MAX:
             self._targets[uid_of(source)] = now
         for key in {key for key in (before, now) if key is not None}:
-            self._when_engine(key)
+            self._when_engine(key, NO_VERSION if kind == "DELETED" else version_of(source))
 
 
 def key_of_scaled_object(source: Object) -> EngineKey | None:
