@@ -9,7 +9,6 @@ from eventengine_operator.clients.echoes import Echoes, version_of
 from eventengine_operator.clients.errors import UnavailableError
 from eventengine_operator.handlers import canary as keeping
 from eventengine_operator.handlers.canary import keep_canary
-from eventengine_operator.handlers.reconciler import EngineKey
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.operating import Operator
 from eventengine_operator.reconciling.canary import (
@@ -20,7 +19,7 @@ from eventengine_operator.reconciling.canary import (
     canary,
     is_canary,
 )
-from eventengine_operator.resources.engines import read_engine
+from eventengine_operator.resources.engines import EngineKey, read_engine
 from eventengine_operator.resources.objects import Object
 from eventengine_operator.settings import Settings
 

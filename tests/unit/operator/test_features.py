@@ -8,9 +8,9 @@ from typing import Any
 
 from eventengine_operator.clients.kubernetes_api import SCALED_OBJECTS, SERVICE_MONITORS, ResourceType
 from eventengine_operator.handlers.features import Features
-from eventengine_operator.handlers.reconciler import EngineKey
 from eventengine_operator.manifests.children import TOLERANCE
 from eventengine_operator.measuring import Measurements
+from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.objects import Object
 
 HUNT, RACE = EngineKey("games", "hunt"), EngineKey("games", "race")
