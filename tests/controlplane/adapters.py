@@ -18,6 +18,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -46,6 +48,10 @@ START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 30.0
 EXPLAIN_SECONDS_MAX = 120.0
 SAMPLES_KEPT = 10
+SLOW_SECONDS = 0.4
+"""Half of what a read may take."""
+
+DROP_SECONDS = 0.05
 GROWING = -1
 """A lag that is another one each second, and the same for all who read that second."""
 
@@ -99,7 +105,10 @@ class EngineState:
     stopped_at_seconds: int | None = None
     """From this second on no sample is closed any more, as when the process hangs."""
     fault: str = ""
-    """How it answers instead: `hang`, `garbage`, `huge`, `stranger` or `redirect`; empty for as it should."""
+    """How it answers instead: `hang`, `slow`, `drops`, `garbage`, `huge`, `stranger` or `redirect`; empty for as it
+    should."""
+    clock_ahead_seconds: int = 0
+    """How far its clock is ahead of everybody's; negative for behind."""
 
     def snapshot(self, second: int) -> dict[str, Any]:
         """The sample that was closed on `second`, as an engine writes it."""
@@ -142,6 +151,8 @@ class EnginePodServer:
                 if state.fault == "hang":
                     stopping.wait()
                     return
+                if state.fault == "slow":
+                    stopping.wait(SLOW_SECONDS)
                 self.answer(*_respond(state, self.path))
 
             def answer(self, code: int, body: bytes) -> None:
@@ -151,7 +162,18 @@ class EnginePodServer:
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if state.fault == "drops":
+                    self.drip(body)
+                else:
+                    self.wfile.write(body)
+
+            def drip(self, body: bytes) -> None:
+                """Send it so slowly that each byte is in time and the whole never is."""
+                with suppress(OSError):
+                    for byte in body:
+                        self.wfile.write(bytes([byte]))
+                        if stopping.wait(DROP_SECONDS):
+                            return
 
             def log_message(self, *_: object) -> None:
                 """Say nothing: an engine's access log is of no interest here."""
@@ -171,7 +193,7 @@ class EnginePodServer:
 
 def _respond(state: EngineState, path: str) -> tuple[int, bytes]:
     parts = urlsplit(path)
-    newest = int(time.time())
+    newest = int(time.time()) + state.clock_ahead_seconds
     if state.stopped_at_seconds is not None:
         newest = min(newest, state.stopped_at_seconds)
     second = int(parse_qs(parts.query).get("at", [str(newest)])[0])
@@ -213,14 +235,14 @@ class AdapterPlane:
         )
         self.access.apply(rendered)
         self.issue_certificate()
-        self._register()
+        self.register(self.authority)
 
     def issue_certificate(self, folder: Path | None = None) -> KeyPair:
         """Put a fresh certificate where the adapter looks for it."""
         folder = folder or self.certificates
         host = f"{SERVICE}.{NAMESPACE}.svc"
         pair = self.authority.issue(
-            self.folder, f"serving-{time.monotonic_ns()}", common_name=host, hosts=[host]
+            self.folder, f"serving-{time.monotonic_ns()}", common_name=host, hosts=[host, "127.0.0.1"]
         )
         (folder / "tls.key").write_bytes(pair.key.read_bytes())
         (folder / "tls.crt").write_bytes(pair.certificate.read_bytes())
@@ -231,8 +253,10 @@ class AdapterPlane:
         for group, version, _ in GROUP_VERSIONS:
             self.access.delete("apiservice", f"{version}.{group}")
 
-    def _register(self) -> None:
-        authority = base64.b64encode(self.authority.files.certificate.read_bytes()).decode()
+    def register(self, *authorities: Authority) -> None:
+        """Lead the API server to the adapter, which is believed with a certificate of one of these."""
+        bundle = b"".join(found.files.certificate.read_bytes() for found in authorities)
+        authority = base64.b64encode(bundle).decode()
         services = [
             {
                 "apiVersion": "apiregistration.k8s.io/v1",
@@ -363,6 +387,7 @@ class AdapterProcess:
         port: int | None = None,
         certificates: Path | None = None,
         drain_seconds: float = 1.0,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._plane = plane
         self._log = log
@@ -379,6 +404,7 @@ class AdapterProcess:
             # What Kubernetes sets for a Service called eventengine-adapter must not disturb it.
             "EVENTENGINE_ADAPTER_PORT": "tcp://10.96.0.7:443",
             "EVENTENGINE_ADAPTER_SERVICE_HOST": "10.96.0.7",
+            **{f"EVENTENGINE_ADAPTER_{name.upper()}": value for name, value in (settings or {}).items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -467,6 +493,13 @@ class AdapterProcess:
         finally:
             connection.close()
 
+    def status(self, path: str, headers: dict[str, str], client: KeyPair | None) -> int:
+        """The status code of such a request; 0 where the connection comes to nothing."""
+        try:
+            return self.ask(path, headers, client)[0]
+        except OSError:
+            return 0
+
     def served_certificate(self) -> bytes:
         """The certificate that a new connection is shown."""
         context = ssl.create_default_context(cafile=str(self._plane.authority.files.certificate))
@@ -489,6 +522,13 @@ class AdapterProcess:
         """Its exit status."""
         assert self._process is not None
         return self._process.wait(STOP_SECONDS_MAX)
+
+    def metric(self, name: str) -> float:
+        """One of its own metrics, name and labels as they are written; 0 where it isn't there."""
+        for line in self.health("/metrics")[1].splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[-1])
+        return 0.0
 
     def log(self) -> str:
         """What it logged."""

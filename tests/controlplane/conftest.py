@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from eventengine_harness.accesses import KubernetesAccess
 from eventengine_harness.control_planes import LoopbackControlPlane
 
+from .adapters import AdapterPlane, AdapterProcess
+from .hunting import Hunt
 from .operators import OperatorPlane, OperatorProcess, operating
 from .spaces import Space
 
@@ -62,3 +65,43 @@ def space(operator: OperatorProcess, operator_plane: OperatorPlane) -> Iterator[
     """A fresh namespace that the module's operator serves."""
     with Space(operator_plane.access, operator) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def adapter_control_plane() -> Iterator[LoopbackControlPlane]:
+    """A control plane for adapters alone: the metrics APIs exist once per cluster."""
+    with LoopbackControlPlane() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def plane(
+    adapter_control_plane: LoopbackControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> AdapterPlane:
+    """That control plane with the CRD, the adapter's rights and the APIServices that lead to it."""
+    return AdapterPlane(adapter_control_plane, tmp_path_factory.mktemp("adapter"))
+
+
+@pytest.fixture(scope="session")
+def adapter(plane: AdapterPlane) -> Iterator[AdapterProcess]:
+    """The adapter behind the APIServices."""
+    with AdapterProcess(plane, plane.folder / "adapter.log") as running:
+        running.wait_ready()
+        running.wait_available()
+        yield running
+
+
+@pytest.fixture
+def metrics_space(plane: AdapterPlane) -> Iterator[str]:
+    """A fresh namespace there."""
+    name = f"test-{secrets.token_hex(4)}"
+    plane.access.kubectl("create", "namespace", name)
+    yield name
+    plane.access.delete("namespace", name, wait=False)
+
+
+@pytest.fixture
+def hunt(plane: AdapterPlane, adapter: AdapterProcess, metrics_space: str) -> Iterator[Hunt]:
+    """A sound engine of two pods."""
+    with ExitStack() as stack:
+        yield Hunt(plane, adapter, metrics_space, stack)

@@ -7,111 +7,39 @@ processes would answer is served on loopback. Nothing of Kubernetes is a mock.
 from __future__ import annotations
 
 import json
-import secrets
 import ssl
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eventengine_harness.accesses import condition_of
-from eventengine_harness.certificates import Authority, KeyPair
+from eventengine_harness.certificates import Authority
 from eventengine_harness.control_planes import LoopbackControlPlane, free_port
 from eventengine_harness.waiting import wait_for
 
 from .adapters import GROWING, AdapterPlane, AdapterProcess, EngineState, deployment, refusal
-
-EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1"
-CUSTOM = "/apis/custom.metrics.k8s.io/v1beta2"
-CUSTOM_OLD = "/apis/custom.metrics.k8s.io/v1beta1"
-ENGINES = "eventengines.eventengine.dev"
-SAMPLED_SECONDS_MAX = 15.0
-
-
-@pytest.fixture(scope="module")
-def control_plane() -> Iterator[LoopbackControlPlane]:
-    """A plane of its own: the metrics APIs exist once per cluster."""
-    with LoopbackControlPlane() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def plane(control_plane: LoopbackControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AdapterPlane:
-    return AdapterPlane(control_plane, tmp_path_factory.mktemp("adapter"))
-
-
-@pytest.fixture(scope="module")
-def adapter(plane: AdapterPlane) -> Iterator[AdapterProcess]:
-    with AdapterProcess(plane, plane.folder / "adapter.log") as running:
-        running.wait_ready()
-        running.wait_available()
-        yield running
+from .hunting import (
+    CUSTOM,
+    CUSTOM_OLD,
+    ENGINES,
+    EXTERNAL,
+    FORGED,
+    SAMPLED_SECONDS_MAX,
+    Hunt,
+    autoscaler,
+    certificate,
+    items,
+    wait_refused,
+    wait_served,
+)
 
 
 @pytest.fixture
-def space(plane: AdapterPlane) -> Iterator[str]:
-    """A fresh namespace."""
-    name = f"test-{secrets.token_hex(4)}"
-    plane.access.kubectl("create", "namespace", name)
-    yield name
-    plane.access.delete("namespace", name, wait=False)
-
-
-class Hunt:
-    """An engine `hunt` of two running pods that share four partitions with a lag of 1,000 each."""
-
-    def __init__(
-        self, plane: AdapterPlane, adapter: AdapterProcess, namespace: str, stack: ExitStack
-    ) -> None:
-        self.adapter = adapter
-        self.namespace = namespace
-        plane.engine("hunt", namespace, 2)
-        self.pods = plane.pods("hunt", namespace, 2)
-        self.states = [
-            EngineState("hunt", namespace, self.pods[0], {0: 1000, 1: 1000}, utilisation=0.25),
-            EngineState("hunt", namespace, self.pods[1], {2: 1000, 3: 1000}, utilisation=0.75),
-        ]
-        self.servers = [plane.start_pod(state.pod, state) for state in self.states]
-        for server in self.servers:
-            stack.enter_context(closing(server))
-
-
-@pytest.fixture
-def hunt(plane: AdapterPlane, adapter: AdapterProcess, space: str) -> Iterator[Hunt]:
-    with ExitStack() as stack:
-        found = Hunt(plane, adapter, space, stack)
-        wait_served(plane, f"{EXTERNAL}/namespaces/{space}/kafka_consumer_lag", 4)
-        yield found
-
-
-def items(plane: AdapterPlane, path: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = plane.access.raw(path)["items"]
-    return found
-
-
-def wait_served(plane: AdapterPlane, path: str, count: int) -> list[dict[str, Any]]:
-    """The items of an answer, once there are that many."""
-    refusals = [""]
-
-    def served() -> list[dict[str, Any]] | None:
-        refusals[0] = refusal(plane.access, path)
-        found = [] if refusals[0] else items(plane, path)
-        return found if len(found) == count else None
-
-    return wait_for(served, f"{count} items at {path}", SAMPLED_SECONDS_MAX, last_seen=lambda: refusals[0])
-
-
-def wait_refused(plane: AdapterPlane, path: str, words: str, deadline_seconds: float = 20) -> str:
-    """What a path is refused with, once that contains `words`."""
-    seen = [""]
-
-    def refused() -> str | None:
-        seen[0] = refusal(plane.access, path)
-        return seen[0] if words in seen[0] else None
-
-    return wait_for(refused, f"{words!r} from {path}", deadline_seconds, last_seen=lambda: seen[0])
+def control_plane(adapter_control_plane: LoopbackControlPlane) -> LoopbackControlPlane:
+    """The plane of the metrics APIs, which exist once per cluster."""
+    return adapter_control_plane
 
 
 # --- discovery -----------------------------------------------------------------------------------------------
@@ -250,58 +178,48 @@ FAULTS = {
 
 
 def test_a_pod_at_fault_is_an_error_that_names_the_fault_and_harms_no_other(
-    plane: AdapterPlane, adapter: AdapterProcess, space: str
+    plane: AdapterPlane, adapter: AdapterProcess, metrics_space: str
 ) -> None:
-    plane.engine("hunt", space, len(FAULTS) + 1)
-    sound, *faulty = plane.pods("hunt", space, len(FAULTS) + 1)
-    where = f"{CUSTOM}/namespaces/{space}/pods"
+    plane.engine("hunt", metrics_space, len(FAULTS) + 1)
+    sound, *faulty = plane.pods("hunt", metrics_space, len(FAULTS) + 1)
+    where = f"{CUSTOM}/namespaces/{metrics_space}/pods"
     with ExitStack() as stack:
         for pod, fault in zip(faulty, FAULTS, strict=True):
-            stack.enter_context(closing(plane.start_pod(pod, EngineState("hunt", space, pod, fault=fault))))
-        stack.enter_context(closing(plane.start_pod(sound, EngineState("hunt", space, sound))))
+            stack.enter_context(
+                closing(plane.start_pod(pod, EngineState("hunt", metrics_space, pod, fault=fault)))
+            )
+        stack.enter_context(closing(plane.start_pod(sound, EngineState("hunt", metrics_space, sound))))
 
         wait_served(plane, f"{where}/{sound}/ring_utilisation", 1)
         for pod, words in zip(faulty, FAULTS.values(), strict=True):
             assert f"pod {pod}: no sample yet" in wait_refused(
                 plane, f"{where}/{pod}/ring_utilisation", words
             )
-        refused = refusal(plane.access, f"{EXTERNAL}/namespaces/{space}/ring_utilisation")
+        refused = refusal(plane.access, f"{EXTERNAL}/namespaces/{metrics_space}/ring_utilisation")
         assert "and 2 more pods" in refused, "half the answer is no answer"
 
 
 def test_an_engine_that_nobody_runs_says_why_the_brokers_do_not_help(
-    plane: AdapterPlane, adapter: AdapterProcess, space: str
+    plane: AdapterPlane, adapter: AdapterProcess, metrics_space: str
 ) -> None:
     kafka = {"bootstrapServers": ["127.0.0.1:1"], "topic": "hunt-events"}
     source = {"name": "moves", "type": "kafka", "kafka": kafka}
     engine = {
         "apiVersion": "eventengine.dev/v1alpha1",
         "kind": "EventEngine",
-        "metadata": {"name": "hunt", "namespace": space},
+        "metadata": {"name": "hunt", "namespace": metrics_space},
         "spec": {"engine": {"sources": [source]}},
     }
     plane.access.apply(engine)
 
-    message = wait_refused(plane, f"{EXTERNAL}/namespaces/{space}/kafka_consumer_lag", "the brokers: ")
+    message = wait_refused(
+        plane, f"{EXTERNAL}/namespaces/{metrics_space}/kafka_consumer_lag", "the brokers: "
+    )
 
     assert "engine hunt has no running pod" in message
 
 
 # --- the autoscaler ------------------------------------------------------------------------------------------
-
-
-def autoscaler(name: str, metric: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": name},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "hunt"},
-            "minReplicas": 1,
-            "maxReplicas": 6,
-            "metrics": [metric],
-        },
-    }
 
 
 METRICS_TO_SCALE_ON = {
@@ -374,7 +292,8 @@ def test_explain_says_who_a_value_comes_from_and_what_the_autoscaler_makes_of_it
         assert f"pod {pod}" in text
     assert "together 4000, which is what an autoscaler sees" in text
     assert "hunt: External metric for Deployment hunt" in text
-    assert "asks for 4 replicas: 4000 / 1000, rounded up" in text
+    # The controller may have followed already: rounded up, or within the tolerance of the four that there are.
+    assert "asks for 4 replicas: 4000 / 1000" in text
 
 
 # --- who may ask ---------------------------------------------------------------------------------------------
@@ -407,9 +326,6 @@ def test_a_user_without_rights_is_forbidden_and_one_with_rights_is_not(
     wait_for(lambda: not refusal(plane.access, path, "--as=reader"), "the right to read", 20)
     other = f"{EXTERNAL}/namespaces/{hunt.namespace}/consumer_lag"
     assert "Forbidden" in refusal(plane.access, other, "--as=reader")
-
-
-FORGED = {"X-Remote-User": "kubernetes-admin", "X-Remote-Group": "system:masters"}
 
 
 def test_a_forged_user_without_the_front_proxy_s_certificate_is_nobody(
@@ -503,12 +419,6 @@ def test_an_authority_that_the_cluster_comes_to_trust_is_trusted_without_a_resta
     assert 'User "front-proxy-client" cannot list' in json.loads(body)["message"], (
         "a name makes no front proxy"
     )
-
-
-def certificate(control_plane: LoopbackControlPlane, name: str) -> KeyPair:
-    """The files of one of the control plane's clients."""
-    folder = control_plane.kubeconfig.parent / "certificates"
-    return KeyPair(folder / f"{name}.crt", folder / f"{name}.key")
 
 
 # --- the process ---------------------------------------------------------------------------------------------

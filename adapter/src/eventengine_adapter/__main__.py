@@ -98,6 +98,7 @@ class Adapter:
                 lambda: self._proxies,
                 TokenReviews(client, time.monotonic, partial(self._note_question, "token")),
                 anonymous=settings.anonymous,
+                on_front_proxy=self._monitoring.front_proxy_expiry.set,
             ),
             AccessReviews(client, time.monotonic, self._note_review, partial(self._note_question, "access")),
             self._health,
@@ -113,7 +114,9 @@ class Adapter:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(
                 await serve(
-                    telemetry_application(self._health, self._monitoring), self._settings.telemetry_listen
+                    telemetry_application(self._health, self._monitoring),
+                    self._settings.telemetry_listen,
+                    on_refused=self._note_refused,
                 )
             )
             background = [
@@ -141,7 +144,11 @@ class Adapter:
         await self._wait_for_authentication()
         await self._tls.wait()
         background.append(asyncio.create_task(self._tls.run()))
-        stack.push_async_callback(await serve(self._api.application(), self._settings.listen, self._tls))
+        stack.push_async_callback(
+            await serve(
+                self._api.application(), self._settings.listen, self._tls, on_refused=self._note_refused
+            )
+        )
         address = self._settings.listen
         _log.info("serving the metrics APIs on %s port %d", address.host, address.port)
         if self._settings.keda_listen is not None:
@@ -194,6 +201,9 @@ class Adapter:
 
     def _note_question(self, kind: str, remembered: bool) -> None:
         self._monitoring.review_questions.labels(kind, str(remembered).lower()).inc()
+
+    def _note_refused(self, reason: str) -> None:
+        self._monitoring.connections_refused.labels(reason).inc()
 
     def _note_broker_read(self, succeeded: bool) -> None:
         self._monitoring.broker_reads.labels("answered" if succeeded else "failed").inc()

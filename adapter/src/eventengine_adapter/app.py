@@ -89,10 +89,17 @@ class MetricsApi:
         self._openapi_v3_root = openapi.version_3_root()
 
     def application(self) -> web.Application:
-        """The application; one handler takes every path, because paths are read in one place only."""
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", self.handle)
-        return application
+        """The application; one handler takes every request, because paths are read in one place only.
+
+        It stands before the server's own routing, which knows no path, and would answer some without a review.
+        """
+
+        @web.middleware
+        async def everything(request: web.Request, handler: object) -> web.StreamResponse:
+            del handler
+            return await self.handle(request)
+
+        return web.Application(middlewares=[everything])
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request."""

@@ -97,6 +97,8 @@ class Monitoring:
             registry=self.registry,
         )
 
+        self._add_peers()
+
     def note_served(
         self, group: str, metric: str, ages_seconds: Sequence[float], last_known_good: int
     ) -> None:
@@ -107,6 +109,20 @@ class Monitoring:
             self.served_age_seconds.labels(metric).set(max(ages_seconds))
         if last_known_good:
             self.last_known_good.labels(metric).inc(last_known_good)
+
+    def _add_peers(self) -> None:
+        """What is counted of those at the other end of a connection."""
+        self.connections_refused = Counter(
+            "eventengine_adapter_connections_refused_total",
+            "Connections that were hung up on because they overstepped a bound, by which one.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.front_proxy_expiry = Gauge(
+            "eventengine_adapter_front_proxy_certificate_expiry_timestamp_seconds",
+            "When the certificate ends that the front proxy showed last; 0 before it showed one.",
+            registry=self.registry,
+        )
 
     def watch_samples(self, fleet: Callable[[], Fleet], store: SampleStore, tls: ServingTls) -> None:
         """Report ages of samples and the end of the certificate whenever the metrics are read."""

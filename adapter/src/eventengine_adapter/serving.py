@@ -1,16 +1,18 @@
-"""Listening: one port, and what a client may cost before anybody knows who it is.
+"""Listening: one port, and what a request may cost before anybody knows who it is from.
 
-Every bound is on one connection: the request line, each header, their number,
-and the time that a connection may be open without a whole request on it.
+Bounds on one request are here: the request line, each header, their number. Bounds on connections and on
+time are those of `connection_limits`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 
+from .connection_limits import ConnectionLimiter, ConnectionLimits, LimitedListener, listen
 from .security.serving_tls import ServingTls
 from .settings import Address
 
@@ -27,19 +29,25 @@ IDLE_SECONDS_MAX: Final = 180.0
 """Longer than the API server keeps an idle connection: the client closes first, and no request is lost."""
 
 _SHUTDOWN_SECONDS_MAX: Final = 5.0
+_BACKLOG: Final = 128
 
 
 async def serve(
     application: web.Application,
     address: Address,
     tls: ServingTls | None = None,
+    *,
     idle_seconds_max: float = IDLE_SECONDS_MAX,
+    limits: ConnectionLimits | None = None,
+    on_refused: Callable[[str], None] = lambda _reason: None,
 ) -> Callable[[], Awaitable[None]]:
     """Listen on `address`, and give back what ends it again.
 
     Raises:
         OSError: the address is taken or not ours.
     """
+    limiter = ConnectionLimiter(limits or ConnectionLimits(), on_refused)
+    application.middlewares.insert(0, limiter.note_head)
     runner = web.AppRunner(
         application,
         access_log=None,
@@ -50,8 +58,44 @@ async def serve(
         shutdown_timeout=_SHUTDOWN_SECONDS_MAX,
     )
     await runner.setup()
-    site = web.TCPSite(
-        runner, address.host, address.port, ssl_context=tls.context if tls else None, reuse_address=True
-    )
-    await site.start()
+    try:
+        for listener in listen(address.host, address.port, limiter):
+            await _LimitedSite(runner, listener, limiter, tls).start()
+    except OSError:
+        await runner.cleanup()
+        raise
     return runner.cleanup
+
+
+class _LimitedSite(web.BaseSite):
+    """One listening socket, served within its limiter's bounds."""
+
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        listener: LimitedListener,
+        limiter: ConnectionLimiter,
+        tls: ServingTls | None,
+    ) -> None:
+        super().__init__(runner, ssl_context=tls.context if tls else None, backlog=_BACKLOG)
+        self._listener = listener
+        self._limiter = limiter
+
+    @property
+    def name(self) -> str:
+        """Where it listens."""
+        return str(self._listener.getsockname())
+
+    async def start(self) -> None:
+        """Begin to accept connections."""
+        await super().start()
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("the runner has not been set up")
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: self._limiter.guard(server()),
+            sock=self._listener,
+            ssl=self._ssl_context,
+            backlog=self._backlog,
+            ssl_handshake_timeout=self._limiter.limits.handshake_seconds_max if self._ssl_context else None,
+        )

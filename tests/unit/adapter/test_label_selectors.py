@@ -106,3 +106,14 @@ def test_a_selector_is_echoed_as_the_object_it_came_from() -> None:
     }
     assert parse_selector("").to_object() is None
     assert parse_selector("a>1").to_object() is None
+
+
+def test_conditions_are_bounded_and_values_are_found_at_once_however_many_there_are() -> None:
+    """An answer has thousands of items, and each is held against each condition."""
+    with pytest.raises(SelectorError, match="may have 64 conditions"):
+        parse_selector(",".join(["a"] * 65))
+    assert parse_selector(",".join(["a"] * 64)).matches({"a": ""})
+
+    many = ",".join(str(number) for number in range(1500))
+    assert parse_selector(f"partition in ({many})").matches({"partition": "1499"})
+    assert not parse_selector(f"partition notin ({many})").matches({"partition": "1499"})

@@ -116,6 +116,8 @@ TABLE: list[tuple[str, int, int | None]] = [
     (f"{EXTERNAL}/namespaces/%2e%2e/kafka_consumer_lag", 404, None),
     (f"{EXTERNAL}/namespaces/default/kafka_consumer_lag%00", 404, None),
     (f"{EXTERNAL}/namespaces/default/kafka_consumer_lag%25", 404, None),
+    (f"{EXTERNAL}/namespaces/default/kafka%0Aconsumer_lag", 404, None),
+    (f"{EXTERNAL}/namespaces/%0D%0A/kafka_consumer_lag", 404, None),
     # Custom, root scoped: engines live in namespaces, so that nothing is found, and a leaf is no path.
     (f"{CUSTOM}/nodes/*/{POOL}", 404, None),
     (f"{CUSTOM}/nodes/one/{POOL}", 404, None),

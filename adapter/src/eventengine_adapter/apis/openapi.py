@@ -49,7 +49,11 @@ def _item_properties(group: str, version: str) -> dict[str, Any]:
             "value": _QUANTITY,
         }
     described = {**_TEXT_MAP, "description": "The object that the value is about."}
-    selector = {"type": "object", "description": "The selector over the metric's labels that was asked with."}
+    selector = {
+        "type": "object",
+        "nullable": True,
+        "description": "The selector over the metric's labels that was asked with; null for none.",
+    }
     if version == "v1beta1":
         return {
             "describedObject": described,

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 SELECTOR_LENGTH_MAX: Final = 8192
+REQUIREMENTS_MAX: Final = 64
+"""Each is looked at for each item of an answer; people write a handful."""
+
 _TOKEN: Final = re.compile(r"\s*(?:(==|!=|[=!(),<>])|([^\s=!(),<>]+))")
 _NAME: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]")
 _PREFIX: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -43,6 +46,11 @@ class Requirement:
     key: str
     operator: Operator
     values: tuple[str, ...] = ()
+    _set: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())
+    """The values again, to be found at once however many there are."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_set", frozenset(self.values))
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether `labels` meet this condition."""
@@ -53,9 +61,9 @@ class Requirement:
             case Operator.DOES_NOT_EXIST:
                 return value is None
             case Operator.IN:
-                return value is not None and value in self.values
+                return value is not None and value in self._set
             case Operator.NOT_IN:
-                return value is None or value not in self.values
+                return value is None or value not in self._set
             case Operator.GREATER_THAN | Operator.LESS_THAN:
                 if value is None or not _INTEGER.fullmatch(value):
                     return False
@@ -148,6 +156,8 @@ class _Parser:
         found = [self._requirement()]
         while self._peek() is not None:
             self._expect(",")
+            if len(found) == REQUIREMENTS_MAX:
+                raise SelectorError(f"a label selector may have {REQUIREMENTS_MAX} conditions")
             found.append(self._requirement())
         return tuple(found)
 

@@ -22,11 +22,17 @@ class Authenticator:
     """Finds the user behind a request. `proxies` gives what is trusted at that moment."""
 
     def __init__(
-        self, proxies: Callable[[], TrustedProxies], tokens: TokenReviews, *, anonymous: bool
+        self,
+        proxies: Callable[[], TrustedProxies],
+        tokens: TokenReviews,
+        *,
+        anonymous: bool,
+        on_front_proxy: Callable[[float], None] = lambda _expires_at_seconds: None,
     ) -> None:
         self._proxies = proxies
         self._tokens = tokens
         self._anonymous = anonymous
+        self._on_front_proxy = on_front_proxy
 
     async def identity(self, peer: bytes | None, headers: Headers, now_seconds: float) -> Identity:
         """The user, in the group of authenticated users where there is one.
@@ -38,7 +44,7 @@ class Authenticator:
         proxies = self._proxies()
         failures = []
         try:
-            found = front_proxy_identity(proxies, peer, headers, now_seconds)
+            found = front_proxy_identity(proxies, peer, headers, now_seconds, self._on_front_proxy)
             if found is not None:
                 return found.authenticated()
         except AuthenticationError as error:

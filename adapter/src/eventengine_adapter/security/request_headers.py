@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
@@ -97,9 +97,15 @@ class Headers:
 
 
 def front_proxy_identity(
-    proxies: TrustedProxies, peer: bytes | None, headers: Headers, now_seconds: float
+    proxies: TrustedProxies,
+    peer: bytes | None,
+    headers: Headers,
+    now_seconds: float,
+    on_front_proxy: Callable[[float], None] = lambda _expires_at_seconds: None,
 ) -> Identity | None:
     """The user that a front proxy vouches for; None where no front proxy speaks or it names nobody.
+
+    A front proxy that is believed is told to `on_front_proxy`, by when its certificate ends.
 
     Raises:
         AuthenticationError: a certificate was shown, and it is not that of a front proxy.
@@ -112,6 +118,7 @@ def front_proxy_identity(
     verify_client(certificate, proxies.proxy_authorities, now_seconds)
     if proxies.allowed_names and common_name(certificate) not in proxies.allowed_names:
         raise AuthenticationError("the client certificate has a name that no front proxy may have")
+    on_front_proxy(certificate.not_valid_after_utc.timestamp())
     username = _first(headers, proxies.username_headers)
     if not username:
         return None

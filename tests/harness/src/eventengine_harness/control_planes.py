@@ -313,6 +313,16 @@ class LoopbackControlPlane(OwnedInstance[Path]):
             raise HarnessError("the control plane is not up; call up() or use `with`")
         return self._control_plane.components
 
+    def stop_api_server(self) -> None:
+        """End the API server in good order, as an upgrade of it does."""
+        self.components["kube-apiserver"].stop()
+
+    def start_api_server(self) -> None:
+        """Start it again, with what etcd holds."""
+        if self._control_plane is None:
+            raise HarnessError("the control plane is not up; call up() or use `with`")
+        self._control_plane.start_api_server()
+
     @property
     def access(self) -> KubernetesAccess:
         """kubectl, helm and waiting against this control plane."""
