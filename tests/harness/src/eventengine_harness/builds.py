@@ -66,6 +66,11 @@ def keda_definitions() -> Path:
     return Path(answer["Dir"]) / "config" / "crd" / "bases"
 
 
+def metrics_decoder() -> Path:
+    """The program that decodes answers of the metrics APIs with the types of k8s.io/metrics."""
+    return _go_programs("the metrics decoder", "metrics-decoder", ["."], "-s -w") / "metrics-decoder"
+
+
 def pause() -> Path:
     """The static program that does nothing but hold namespaces open."""
     debian_packages.ensure_installed(("gcc", "libc6-dev"))
@@ -102,6 +107,7 @@ def everything() -> dict[str, Path]:
         "helm": helm(4),
         "helm3": helm(3),
         "kwok": kwok(),
+        "metrics-decoder": metrics_decoder(),
         "pause": pause(),
         "kafka": kafka(),
     }
@@ -118,7 +124,7 @@ def _required_version(module_file: Path, module: str) -> str:
 def _go_programs(title: str, module: str, packages: Sequence[str], link_flags: str) -> Path:
     """Build the programs of one module; each is named like the last part of its package."""
     folder = BUILDS / module
-    files = [path for path in folder.iterdir() if path.name in {"go.mod", "go.sum", "tools.go"}]
+    files = [path for path in folder.iterdir() if path.suffix in {".go", ".mod", ".sum"}]
     go = _go()
     words = [run([go, "version"], folder=folder), link_flags, *packages]
 
