@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import kopf
 from kubernetes.aio.client import ApiClient, Configuration
@@ -26,7 +28,17 @@ async def open_api_client() -> ApiClient:
         load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = CONNECTIONS_MAX
     configuration.retries = None  # the queue repeats, with a backoff for each key
+    # Left to itself the client looks into the environment and ~/.netrc for each call, in a thread each time.
+    configuration.proxy = configuration.proxy or proxy_for(str(configuration.host))
+    configuration.client_session_kwargs = {"trust_env": False}
     return ApiClient(configuration=configuration)
+
+
+def proxy_for(server: str) -> str | None:
+    """The proxy that the environment names for the API server, if any (HTTPS_PROXY, NO_PROXY)."""
+    parts = urlsplit(server)
+    proxy = getproxies().get(parts.scheme)
+    return None if proxy is None or proxy_bypass(parts.netloc) else proxy
 
 
 def log_in_to_watch(settings: kopf.OperatorSettings, **_: object) -> kopf.ConnectionInfo | None:
