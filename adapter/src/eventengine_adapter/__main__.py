@@ -238,7 +238,7 @@ async def run(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with (
         KubernetesClient(connection(settings.kubeconfig)) as client,
-        SnapshotReader(settings.snapshot_port, settings.read_timeout_seconds, settings.reads_max) as reader,
+        SnapshotReader(settings.snapshot_port, settings.read_timeout_seconds) as reader,
     ):
         await Adapter(settings, client, reader).run(stop)
 

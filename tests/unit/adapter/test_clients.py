@@ -44,7 +44,7 @@ async def serve() -> AsyncIterator[Callable[[Handler], Any]]:
 
 
 async def read(server: Any, second: int | None = None, timeout_seconds: float = 2.0) -> Any:
-    async with SnapshotReader(server.port, timeout_seconds, 4) as reader:
+    async with SnapshotReader(server.port, timeout_seconds) as reader:
         return await reader.read(HUNT_A, second, NOW + 0.1)
 
 
@@ -114,7 +114,7 @@ async def test_a_pod_that_is_not_there_is_said_to_be_unreachable(serve: Callable
     server = await serve(handler)
     port = server.port
     await server.close()
-    async with SnapshotReader(int(port or 0), 1.0, 4) as reader:
+    async with SnapshotReader(int(port or 0), 1.0) as reader:
         with pytest.raises(ReadError, match="can't be reached") as caught:
             await reader.read(HUNT_A, None, NOW)
 

@@ -1,8 +1,8 @@
 """One pod's sample, reduced to what the metrics APIs can ask for.
 
-Owns the step from the wire format (`eventengine_contract.snapshots`) to values:
-which field of a snapshot each metric reads. A value that the engine did not
-measure is None; it is never replaced by zero.
+Owns the step from what is read of a snapshot (`snapshot_views`) to values: which
+field each metric reads. A value that the engine did not measure is None; it is
+never replaced by zero.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from eventengine_contract.snapshots import Snapshot, Source
-
 from .quantities import bounded_millis, millis_from_count, millis_from_ratio
+from .snapshot_views import SnapshotView, SourceView
 
 KAFKA: Final = "kafka"
 
@@ -59,7 +58,7 @@ class PodSample:
     sources: tuple[SourceSample, ...]
 
 
-def _allocator_pressure(snapshot: Snapshot) -> int | None:
+def _allocator_pressure(snapshot: SnapshotView) -> int | None:
     limit = snapshot.process.memory_limit_bytes
     resident = snapshot.allocator.resident_bytes
     if not limit or resident is None:
@@ -67,13 +66,13 @@ def _allocator_pressure(snapshot: Snapshot) -> int | None:
     return bounded_millis(-(-resident * 1000 // limit))
 
 
-def _ring_utilisation(snapshot: Snapshot) -> int | None:
+def _ring_utilisation(snapshot: SnapshotView) -> int | None:
     values = [millis_from_ratio(ring.utilisation) for ring in snapshot.rings]
     known = [value for value in values if value is not None]
     return max(known) if known and len(known) == len(values) else None
 
 
-_GAUGES: Final[dict[str, Callable[[Snapshot], int | None]]] = {
+_GAUGES: Final[dict[str, Callable[[SnapshotView], int | None]]] = {
     "buffer_pool_utilisation": lambda snapshot: millis_from_ratio(snapshot.buffer_pool.utilisation),
     "ring_utilisation": _ring_utilisation,
     "arena_utilisation": lambda snapshot: millis_from_ratio(snapshot.arena.utilisation),
@@ -86,7 +85,7 @@ PARTITIONS_MAX: Final = 65_536
 """More partitions than any source has; a pod that reports more is refused before it costs memory."""
 
 
-def pod_sample(snapshot: Snapshot) -> PodSample:
+def pod_sample(snapshot: SnapshotView) -> PodSample:
     """The values in `snapshot`.
 
     Raises:
@@ -106,7 +105,7 @@ def pod_sample(snapshot: Snapshot) -> PodSample:
     )
 
 
-def _source_sample(source: Source) -> SourceSample:
+def _source_sample(source: SourceView) -> SourceSample:
     return SourceSample(
         name=source.name,
         type=source.type,

@@ -3,24 +3,37 @@
 The pod's address is dialled directly: no proxy, no redirect, no cookie, a bound
 on time and size. What answers must be that pod of that engine, in a version
 that is known, with a clock that agrees; anything else is no sample.
+
+Ordering: the first body of each start of an engine process is checked against
+the whole contract; in every body all that metrics are made from is checked
+again (`samples.snapshot_views`), and that it still is of that start.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from enum import StrEnum
 from typing import Final, Self
 
-import aiohttp
+import msgspec
 from eventengine_contract.snapshots import SNAPSHOT_VERSION, Snapshot
 from pydantic import ValidationError
 
 from eventengine_adapter.samples.fleets import EnginePod
 from eventengine_adapter.samples.freshness import CLOCK_AHEAD_SECONDS_MAX
 from eventengine_adapter.samples.pod_samples import PodSample, pod_sample
+from eventengine_adapter.samples.snapshot_views import SnapshotView, decode
+
+from .http_answers import AnswerError, AnswerTooLargeError
+from .pod_connections import ConnectionLostError, PodConnections
 
 SNAPSHOT_BYTES_MAX: Final = 4 << 20
-_CHUNK_BYTES: Final = 1 << 16
+INCARNATIONS_MAX: Final = 16384
+"""Starts of engine processes whose layout was checked and is remembered."""
+
+_OK: Final = 200
+_NOT_FOUND: Final = 404
 
 
 class Outcome(StrEnum):
@@ -50,27 +63,16 @@ class ReadError(Exception):
 class SnapshotReader:
     """Reads samples of pods. Use as an async context manager."""
 
-    def __init__(self, port: int, timeout_seconds: float, connections_max: int) -> None:
-        self._port = port
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        self._connections_max = connections_max
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(self, port: int, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._connections = PodConnections(port, SNAPSHOT_BYTES_MAX)
+        self._layouts = CheckedLayouts()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self._connections_max, limit_per_host=1, use_dns_cache=False, keepalive_timeout=15.0
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-            headers={"User-Agent": "eventengine-adapter", "Accept": "application/json"},
-        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        self._connections.close()
 
     async def read(self, pod: EnginePod, second: int | None, now_seconds: float) -> PodSample:
         """The sample of `second`, or the newest if None.
@@ -79,59 +81,95 @@ class SnapshotReader:
             ReadError: there is none that counts.
         """
         body = await self._fetch(pod, second)
-        return interpret(body, pod, second, now_seconds)
+        return interpret(body, pod, second, now_seconds, self._layouts)
 
-    async def _fetch(self, pod: EnginePod, second: int | None) -> bytes:
-        if self._session is None:
-            raise RuntimeError("the reader is used outside of its context")
-        host = f"[{pod.address}]" if ":" in pod.address else pod.address
-        url = f"http://{host}:{self._port}/snapshot"
-        query = {} if second is None else {"at": str(second)}
+    async def _fetch(self, pod: EnginePod, second: int | None) -> bytearray:
+        target = "/snapshot" if second is None else f"/snapshot?at={second}"
         try:
-            async with self._session.get(
-                url, params=query, timeout=self._timeout, allow_redirects=False
-            ) as response:
-                if response.status == 404:
-                    raise ReadError(Outcome.NOT_KEPT, "it has no sample to give")
-                if response.status != 200:
-                    raise ReadError(Outcome.REFUSED, f"it answered with status {response.status}")
-                body = bytearray()
-                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-                    body += chunk
-                    if len(body) > SNAPSHOT_BYTES_MAX:
-                        raise ReadError(
-                            Outcome.TOO_LARGE, f"its sample has more than {SNAPSHOT_BYTES_MAX} bytes"
-                        )
-                return bytes(body)
+            async with asyncio.timeout(self._timeout_seconds):
+                answer = await self._connections.get(pod.address, target)
         except TimeoutError as error:
-            raise ReadError(Outcome.TIMEOUT, f"it did not answer within {self._timeout.total:g} s") from error
-        except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or type(error.os_error).__name__
+            raise ReadError(
+                Outcome.TIMEOUT, f"it did not answer within {self._timeout_seconds:g} s"
+            ) from error
+        except AnswerTooLargeError as error:
+            raise ReadError(
+                Outcome.TOO_LARGE, f"its sample has more than {SNAPSHOT_BYTES_MAX} bytes"
+            ) from error
+        except AnswerError as error:
+            raise ReadError(Outcome.INVALID, f"its answer can't be understood: {error}") from error
+        except ConnectionLostError as error:
+            raise ReadError(Outcome.UNREACHABLE, f"reading it failed: {error}") from error
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
             raise ReadError(Outcome.UNREACHABLE, f"it can't be reached: {reason}") from error
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
-            raise ReadError(Outcome.UNREACHABLE, f"reading it failed: {type(error).__name__}") from error
+        if answer.status == _NOT_FOUND:
+            raise ReadError(Outcome.NOT_KEPT, "it has no sample to give")
+        if answer.status != _OK:
+            raise ReadError(Outcome.REFUSED, f"it answered with status {answer.status}")
+        return answer.body
 
 
-def interpret(body: bytes, pod: EnginePod, second: int | None, now_seconds: float) -> PodSample:
+class CheckedLayouts:
+    """Which starts of which pods gave a body that is a whole snapshot of the contract; the last ones only."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def check(self, body: bytes | bytearray, pod_uid: str, incarnation: str) -> None:
+        """Check `body` against the contract, unless one of the same start was.
+
+        Raises:
+            ReadError: it is no snapshot.
+        """
+        key = (pod_uid, incarnation)
+        if key in self._known:
+            return
+        try:
+            Snapshot.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "its sample"
+            raise ReadError(
+                Outcome.INVALID, f"its sample is invalid at {where}: {first['msg']}"[:256]
+            ) from error
+        self._known[key] = None
+        while len(self._known) > INCARNATIONS_MAX:
+            self._known.popitem(last=False)
+
+
+def _decode(body: bytes | bytearray) -> SnapshotView:
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if str(error).endswith("`$.version`"):
+            raise ReadError(
+                Outcome.VERSION,
+                f"its sample is not of version {SNAPSHOT_VERSION}, the one that is understood",
+            ) from error
+        raise ReadError(Outcome.INVALID, f"its sample is invalid: {error}"[:256]) from error
+
+
+def interpret(
+    body: bytes | bytearray,
+    pod: EnginePod,
+    second: int | None,
+    now_seconds: float,
+    layouts: CheckedLayouts | None = None,
+) -> PodSample:
     """The sample in `body`, if it is one of `pod`.
 
     Raises:
         ReadError: it is not.
     """
-    try:
-        snapshot = Snapshot.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "its sample"
-        if first["loc"] == ("version",):
-            raise ReadError(
-                Outcome.VERSION,
-                f"its sample is not of version {SNAPSHOT_VERSION}, the one that is understood",
-            ) from error
-        raise ReadError(Outcome.INVALID, f"its sample is invalid at {where}: {first['msg']}"[:256]) from error
+    snapshot = _decode(body)
     identity = snapshot.identity
     if (identity.namespace, identity.engine, identity.pod) != (pod.namespace, pod.engine, pod.name):
         raise ReadError(Outcome.STRANGER, "another engine or pod answers at its address")
+    (CheckedLayouts() if layouts is None else layouts).check(body, pod.uid, identity.incarnation)
     if second is not None and snapshot.sampled_at_seconds != second:
         raise ReadError(Outcome.INVALID, "its sample is of another second than was asked for")
     ahead_seconds = snapshot.sampled_at_seconds - now_seconds
