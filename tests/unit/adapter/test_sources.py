@@ -11,7 +11,7 @@ from eventengine_adapter.samples.fleets import Engine, EnginePod, Fleet
 from eventengine_adapter.samples.pod_samples import PodSample
 from eventengine_adapter.samples.store import SECONDS_KEPT, SampleStore
 from eventengine_adapter.sources.engine_pods import keep_engine, keep_owned, keep_pod, resolve_fleet
-from eventengine_adapter.sources.sampling import Sampling
+from eventengine_adapter.sources.sampling import READ_AT_ONCE, Sampling
 from eventengine_adapter.sources.snapshot_reading import Outcome, ReadError, interpret
 
 NOW = 1_795_255_200
@@ -347,3 +347,28 @@ def test_the_store_keeps_a_bounded_past_and_forgets_pods_that_are_gone() -> None
     assert (history.oldest_second, history.newest_second) == (100 - SECONDS_KEPT, 99)
     store.retain({"uid-b"})
     assert store.history("uid-a").newest_second is None
+
+
+async def settle_all(loop: Sampling) -> None:
+    """Wait until all that is due was read, too."""
+    last = max(handle.when() for handle in loop._due.values())
+    done = asyncio.Event()
+    asyncio.get_running_loop().call_at(last + 0.01, done.set)
+    await done.wait()
+    await settle(loop)
+
+
+async def test_the_reads_of_a_large_fleet_are_spread_and_a_new_round_replaces_what_is_left_of_the_old() -> (
+    None
+):
+    pods = Pods({f"pod-{number:03}": {NOW, NOW + 1} for number in range(READ_AT_ONCE + 1)})
+    loop, store = sampling(pods)
+
+    loop.start_round(NOW)
+    await settle(loop)
+    assert len(pods.asked) < len(pods.kept)
+    loop.start_round(NOW + 1)
+    await settle_all(loop)
+
+    assert all(store.history(f"uid-{name}").newest_second == NOW + 1 for name in pods.kept)
+    assert NOW + 1 in dict(reversed(pods.asked)).values()

@@ -6,12 +6,14 @@ object gets exactly one item or an error, as the autoscaler's client demands.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from eventengine_contract.metric_names import Metric
 from eventengine_contract.well_known import API_GROUP, API_VERSION, KIND, PLURAL
 
 from eventengine_adapter.samples.aggregation import engine_value, namespace_value, pod_values
+from eventengine_adapter.samples.fleets import Engine, EnginePod
 from eventengine_adapter.samples.label_selectors import Selector
 from eventengine_adapter.samples.quantities import format_millis
 from eventengine_adapter.samples.questions import Question, Value
@@ -92,14 +94,20 @@ def _list(
 
 
 def _pods(view: MetricView, route: Route, question: Question, objects: Selector) -> _Found:
-    found: _Found = []
-    for engine in view.fleet.engines(route.namespace):
-        if route.name == ALL:
-            pods = [pod for pod in engine.pods if objects.matches(pod.labels)]
-        else:
-            pods = [pod for pod in engine.pods if pod.name == route.name]
-        for pod, value in pod_values(question, engine, pods, view.store, whole=route.name == ALL):
-            found.append((_reference("Pod", "v1", pod.namespace, pod.name), value))
+    whole = route.name == ALL
+    groups: list[tuple[Engine, Sequence[EnginePod]]] = []
+    if whole:
+        groups += [
+            (engine, [pod for pod in engine.pods if objects.matches(pod.labels)])
+            for engine in view.fleet.engines(route.namespace)
+        ]
+    elif (named := view.fleet.find_pod(route.namespace, route.name)) is not None:
+        groups.append((named[0], [named[1]]))
+    found = [
+        (_reference("Pod", "v1", pod.namespace, pod.name), value)
+        for engine, pods in groups
+        for pod, value in pod_values(question, engine, pods, view.store, whole=whole)
+    ]
     return sorted(found, key=lambda item: str(item[0]["name"]))
 
 

@@ -77,7 +77,7 @@ class Mirror(Generic[Kept]):
         self._position: str | None = None
         self._failing = False
         self.generation = 0
-        """Grows with every change of the copy."""
+        """Grows with every change of what is kept."""
         self.synced = asyncio.Event()
         """Set once the first list has arrived."""
 
@@ -155,8 +155,11 @@ class Mirror(Generic[Kept]):
         if kind == "BOOKMARK":
             return
         kept = self._keep(item) if kind in {"ADDED", "MODIFIED"} else None
+        if kept == self._objects.get(_key(item)):
+            # Most changes of an object, such as those of a Deployment's status, change nothing that is kept of it.
+            return
         if kept is None:
-            self._objects.pop(_key(item), None)
+            del self._objects[_key(item)]
         else:
             self._objects[_key(item)] = kept
         self.generation += 1

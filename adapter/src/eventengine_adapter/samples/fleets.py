@@ -49,10 +49,17 @@ class Fleet:
         for engine in sorted(engines, key=lambda engine: (engine.namespace, engine.name)):
             self._by_namespace.setdefault(engine.namespace, {})[engine.name] = engine
         self.pods: tuple[EnginePod, ...] = tuple(pod for engine in self.all_engines() for pod in engine.pods)
+        self._by_pod = {
+            (pod.namespace, pod.name): (engine, pod) for engine in self.all_engines() for pod in engine.pods
+        }
 
     def engines(self, namespace: str) -> tuple[Engine, ...]:
         """The engines of a namespace, sorted by name."""
         return tuple(self._by_namespace.get(namespace, {}).values())
+
+    def find_pod(self, namespace: str, name: str) -> tuple[Engine, EnginePod] | None:
+        """The pod of that name and its engine."""
+        return self._by_pod.get((namespace, name))
 
     def all_engines(self) -> tuple[Engine, ...]:
         """Every engine, sorted by namespace and name."""

@@ -26,26 +26,24 @@ SECONDS_KEPT: Final = 28
 class History:
     """The samples of one pod, by the second they were closed on."""
 
+    __slots__ = ("_by_second", "failure", "newest_second", "oldest_second")
+
     def __init__(self) -> None:
         self._by_second: dict[int, PodSample] = {}
         self.failure: str | None = None
         """Why the last attempt to read this pod gave no sample; None after one that did."""
+        self.newest_second: int | None = None
+        """Second of the newest sample; None while there is none."""
+        self.oldest_second: int | None = None
+        """Second of the oldest sample that is still kept."""
 
     def add(self, sample: PodSample) -> None:
         """Keep `sample`, and let go of the oldest where that makes too many."""
         self._by_second[sample.sampled_at_seconds] = sample
-        for second in sorted(self._by_second)[:-SECONDS_KEPT]:
-            del self._by_second[second]
-
-    @property
-    def newest_second(self) -> int | None:
-        """Second of the newest sample; None while there is none."""
-        return max(self._by_second, default=None)
-
-    @property
-    def oldest_second(self) -> int | None:
-        """Second of the oldest sample that is still kept."""
-        return min(self._by_second, default=None)
+        while len(self._by_second) > SECONDS_KEPT:
+            del self._by_second[min(self._by_second)]
+        self.newest_second = max(self._by_second)
+        self.oldest_second = min(self._by_second)
 
     def at(self, second: int) -> PodSample | None:
         """The sample that was closed on `second`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -31,6 +32,10 @@ _KNOWN_CRITICAL = frozenset(
 _CLIENT_USAGES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 
 
+_PEERS_REMEMBERED = 256
+"""Certificates of peers that were read, and whose issuers were found. Every request on a connection shows the same."""
+
+
 def parse_authorities(bundle: str | None) -> tuple[x509.Certificate, ...]:
     """The certificates of a PEM bundle; none if there is no bundle.
 
@@ -42,6 +47,7 @@ def parse_authorities(bundle: str | None) -> tuple[x509.Certificate, ...]:
     return tuple(x509.load_pem_x509_certificates(bundle.encode()))
 
 
+@lru_cache(maxsize=_PEERS_REMEMBERED)
 def parse_peer(certificate: bytes) -> x509.Certificate:
     """The certificate that the peer showed in the handshake.
 
@@ -65,14 +71,25 @@ def verify_client(
     now = datetime.fromtimestamp(now_seconds, UTC)
     _check_validity(certificate, now, "the client certificate")
     _check_purpose(certificate)
+    issuer = _issuer(certificate, tuple(authorities))
+    if issuer is None:
+        raise AuthenticationError("the client certificate was issued by another authority")
+    _check_validity(issuer, now, "the authority of the client certificate")
+
+
+@lru_cache(maxsize=_PEERS_REMEMBERED)
+def _issuer(
+    certificate: x509.Certificate, authorities: tuple[x509.Certificate, ...]
+) -> x509.Certificate | None:
+    """The first of `authorities` that issued `certificate`, if any: what no time changes, and costs most."""
     for authority in authorities:
-        if authority.subject != certificate.issuer or not _may_issue(authority):
-            continue
-        if not _signed_by(certificate, authority):
-            continue
-        _check_validity(authority, now, "the authority of the client certificate")
-        return
-    raise AuthenticationError("the client certificate was issued by another authority")
+        if (
+            authority.subject == certificate.issuer
+            and _may_issue(authority)
+            and _signed_by(certificate, authority)
+        ):
+            return authority
+    return None
 
 
 def common_name(certificate: x509.Certificate) -> str:
@@ -98,6 +115,7 @@ def _check_validity(certificate: x509.Certificate, now: datetime, what: str) -> 
         raise AuthenticationError(f"{what} has expired")
 
 
+@lru_cache(maxsize=_PEERS_REMEMBERED)
 def _check_purpose(certificate: x509.Certificate) -> None:
     try:
         extensions = certificate.extensions

@@ -6,7 +6,7 @@ on which anything else happens is closed and not used again. Bounded: one idle c
 many in all.
 
 It exists because a thousand reads a second through a general HTTP client cost more than everything else that the
-adapter does together (docs/decisions/0016-reading-pods.md).
+adapter does together (docs/decisions/0018-reading-pods.md).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Every adapter asks for the same seconds, so that they come to hold the same
 samples. A pod that has not closed its sample yet is asked once more a moment
 later, then for its newest one, whose own timestamp then says how old it is.
 Rounds may overlap, a pod's reads never do: one that is still being read is left
-out of the next round. A clock that is set back makes samples of a future that
+out of the next round. The reads of a large fleet are spread over the second, so that requests are answered
+between them instead of after all of them. A clock that is set back makes samples of a future that
 may never be the newest; they are forgotten. The number of reads at a time is bounded, and pods that
 failed last wait behind those that did not.
 """
@@ -33,6 +34,12 @@ AFTER_SECOND_SECONDS: Final = 0.05
 """Engines close a sample on the second; this much later it can be read."""
 
 SECOND_ATTEMPT_SECONDS: Final = 0.3
+SPREAD_SECONDS: Final = 0.6
+"""The reads of one round begin within this time; what is left of the second is for those that take long."""
+
+READ_AT_ONCE: Final = 64
+"""Fleets of up to so many pods are read at once: they hold nobody up, and are seen a little sooner."""
+
 STALL_SECONDS_MAX: Final = 15.0
 
 
@@ -65,6 +72,7 @@ class Sampling:
         self._slots = asyncio.Semaphore(reads_max)
         self._on_read = on_read
         self._reading: dict[str, asyncio.Task[None]] = {}
+        self._due: dict[str, asyncio.TimerHandle] = {}
         self._last_round_seconds: float | None = None
         self._last_second = 0
         self._awaited: set[str] | None = None
@@ -89,6 +97,7 @@ class Sampling:
                 await asyncio.sleep(second + AFTER_SECOND_SECONDS - now)
                 self.start_round(second)
         finally:
+            self._drop_due()
             for task in self._reading.values():
                 task.cancel()
 
@@ -107,13 +116,35 @@ class Sampling:
         self._failing = {uid: reason for uid, reason in self._failing.items() if uid in uids}
         for uid in [uid for uid in self._reading if uid not in uids]:
             self._reading.pop(uid).cancel()
-        for pod in sorted(fleet.pods, key=lambda pod: (pod.uid in self._failing, pod.uid)):
-            if pod.uid not in self._reading:
-                self._reading[pod.uid] = asyncio.create_task(self._read_pod(pod, second))
+        self._drop_due()
+        self._begin(sorted(fleet.pods, key=lambda pod: (pod.uid in self._failing, pod.uid)), second)
         if self._awaited is not None:
             self._awaited &= uids
         elif self._fleet_known():
             self._awaited = set(uids)
+
+    def _begin(self, pods: list[EnginePod], second: int) -> None:
+        """Begin to read these pods in this order: at once if they are few, else one after the other."""
+        loop = asyncio.get_running_loop()
+        waiting = [pod for pod in pods if pod.uid not in self._reading]
+        if len(waiting) <= READ_AT_ONCE:
+            for pod in waiting:
+                self._begin_pod(pod, second)
+            return
+        now = loop.time()
+        for index, pod in enumerate(waiting):
+            due = now + SPREAD_SECONDS * index / len(waiting)
+            self._due[pod.uid] = loop.call_at(due, self._begin_pod, pod, second)
+
+    def _begin_pod(self, pod: EnginePod, second: int) -> None:
+        self._due.pop(pod.uid, None)
+        self._reading[pod.uid] = asyncio.create_task(self._read_pod(pod, second))
+
+    def _drop_due(self) -> None:
+        """Forget reads that have not begun: the next round asks for a newer second."""
+        for handle in self._due.values():
+            handle.cancel()
+        self._due.clear()
 
     async def _read_pod(self, pod: EnginePod, second: int) -> None:
         started = self._clock()
