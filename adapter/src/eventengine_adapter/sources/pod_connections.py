@@ -40,17 +40,24 @@ class _Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[Answer] | None = None
         self._answer: Answer | None = None
         self._heard = False
+        self._deadline: asyncio.TimerHandle | None = None
 
     @property
     def is_usable(self) -> bool:
         """Whether another question may be asked."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, question: bytes, body_bytes_max: int) -> asyncio.Future[Answer]:
-        """Send a question; the answer arrives in what is returned."""
+    def ask(self, question: bytes, body_bytes_max: int, deadline: float) -> asyncio.Future[Answer]:
+        """Send a question; what is returned is its answer, or a TimeoutError at `deadline` by the loop's clock.
+
+        An answer that has arrived by the time the deadline is looked at counts: a loop that was held up reads what
+        there is before it looks at its timers.
+        """
         if self._transport is None or self._transport.is_closing():
             raise ConnectionLostError(unheard=True)
-        self._waiting = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        self._deadline = loop.call_at(deadline, self._fail, TimeoutError())
         self._answer, self._heard = Answer(body_bytes_max), False
         self._transport.write(question)
         return self._waiting
@@ -83,17 +90,24 @@ class _Connection(asyncio.Protocol):
             self._fail(ConnectionLostError(unheard=not self._heard))
 
     def _conclude(self, answer: Answer) -> None:
-        waiting, self._waiting, self._answer = self._waiting, None, None
+        waiting = self._take_waiting()
         if not answer.keeps_alive:
             self.close()
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 
     def _fail(self, error: Exception) -> None:
-        waiting, self._waiting, self._answer = self._waiting, None, None
+        waiting = self._take_waiting()
         self.close()
         if waiting is not None and not waiting.done():
             waiting.set_exception(error)
+
+    def _take_waiting(self) -> asyncio.Future[Answer] | None:
+        """Whoever waits for an answer; from now on nobody does."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        waiting, self._waiting, self._answer, self._deadline = self._waiting, None, None, None
+        return waiting
 
 
 class PodConnections:
@@ -105,10 +119,11 @@ class PodConnections:
         self._idle: OrderedDict[str, tuple[float, _Connection]] = OrderedDict()
         self._closed = False
 
-    async def get(self, address: str, target: str) -> Answer:
-        """The answer to `GET target` of the pod at `address`, an IP. The caller bounds the time.
+    async def get(self, address: str, target: str, timeout_seconds: float) -> Answer:
+        """The answer to `GET target` of the pod at `address`, an IP.
 
         Raises:
+            TimeoutError: it did not come in time.
             AnswerError: what came is no answer, or too large a one.
             OSError: the pod can't be reached, or the connection broke.
         """
@@ -117,23 +132,25 @@ class PodConnections:
             f"GET {target} HTTP/1.1\r\nHost: {host}:{self._port}\r\n"
             "User-Agent: eventengine-adapter\r\nAccept: application/json\r\n\r\n"
         ).encode()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
         _, kept = self._idle.pop(address, (0.0, None))
         if kept is not None and kept.is_usable:
             try:
-                return await self._ask(address, kept, question)
+                return await self._ask(address, kept, question, deadline)
             except ConnectionLostError as error:
                 # The pod closed it while the question was on its way; it saw none of it, or can be asked again.
                 if not error.unheard:
                     raise
         if not _is_address(address):
             raise OSError(f"{address[:64]!r} is no address")
-        loop = asyncio.get_running_loop()
-        _, fresh = await loop.create_connection(_Connection, address, self._port)
-        return await self._ask(address, fresh, question)
+        async with asyncio.timeout_at(deadline):
+            _, fresh = await loop.create_connection(_Connection, address, self._port)
+        return await self._ask(address, fresh, question, deadline)
 
-    async def _ask(self, address: str, connection: _Connection, question: bytes) -> Answer:
+    async def _ask(self, address: str, connection: _Connection, question: bytes, deadline: float) -> Answer:
         try:
-            answer = await connection.ask(question, self._body_bytes_max)
+            answer = await connection.ask(question, self._body_bytes_max, deadline)
         except BaseException:
             connection.close()
             raise

@@ -11,7 +11,6 @@ again (`samples.snapshot_views`), and that it still is of that start.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from enum import StrEnum
 from typing import Final, Self
@@ -86,8 +85,7 @@ class SnapshotReader:
     async def _fetch(self, pod: EnginePod, second: int | None) -> bytearray:
         target = "/snapshot" if second is None else f"/snapshot?at={second}"
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._connections.get(pod.address, target)
+            answer = await self._connections.get(pod.address, target, self._timeout_seconds)
         except TimeoutError as error:
             raise ReadError(
                 Outcome.TIMEOUT, f"it did not answer within {self._timeout_seconds:g} s"
