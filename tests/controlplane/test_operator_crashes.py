@@ -20,6 +20,7 @@ from eventengine_operator.clients.kubernetes_api import (
     CHILD_TYPES,
     ENGINES,
     EVENTS,
+    STATEFUL_SETS,
     KubernetesApi,
     ResourceType,
 )
@@ -35,6 +36,7 @@ from .spaces import HPA, KAFKA, SHARED
 
 TCP = {"name": "direct", "type": "tcp", "tcp": {"insecure": True}}
 FULL = {"pod": SHARED, "autoscaling": HPA, "engine": {"sources": [KAFKA, TCP]}}
+STORED = FULL | {"storage": {"size": "1Gi"}}
 PLAIN = {
     "pod": SHARED | {"memory": "96Mi"},
     "autoscaling": {"driver": "none"},
@@ -143,7 +145,7 @@ class World:
     async def children(self, name: str) -> dict[str, Object]:
         """What the operator made, without what differs from engine to engine by its nature."""
         found: dict[str, Object] = {}
-        for resource in (*CHILD_TYPES, AUTOSCALERS):
+        for resource in (*CHILD_TYPES, STATEFUL_SETS, AUTOSCALERS):
             labels = {"eventengine.dev/engine": name}
             for item in await self.user.list(resource, self.namespace, labels):
                 content = {key: item[key] for key in ("spec", "data") if key in item}
@@ -186,11 +188,12 @@ async def every_crash(world: World, prepare: Callable[[str], Any], change: Calla
     raise AssertionError(f"still writing after {WRITES_MAX} writes")
 
 
-async def test_creation_survives_a_crash_after_every_write(world: World) -> None:
+@pytest.mark.parametrize("spec", [FULL, STORED], ids=["shared", "stored"])
+async def test_creation_survives_a_crash_after_every_write(world: World, spec: Object) -> None:
     async def nothing(_: str) -> None:
         """There is nothing before."""
 
-    total = await every_crash(world, nothing, lambda name: world.declare(name, FULL))
+    total = await every_crash(world, nothing, lambda name: world.declare(name, spec))
     assert total >= 9, "seven children, the first number of replicas, the status"
 
 

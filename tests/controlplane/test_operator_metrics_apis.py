@@ -254,14 +254,13 @@ def provide(installation: Installation, authority: KeyPair) -> None:
     )
 
 
-@pytest.mark.parametrize("mode", ["existing", "cert-manager"])
 def test_certificates_of_others_are_read_and_never_written(
-    operator_plane: OperatorPlane, tmp_path: Path, mode: str
+    operator_plane: OperatorPlane, tmp_path: Path
 ) -> None:
     first, second = (issue_authority(datetime.now(UTC), timedelta(hours=2)) for _ in range(2))
     with (
-        installed(operator_plane, tmp_path, f"certificates.mode={mode}") as installation,
-        installation.operator(certificates=mode) as operator,
+        installed(operator_plane, tmp_path, "certificates.mode=existing") as installation,
+        installation.operator(certificates="existing") as operator,
     ):
         operator.wait_leading()
         installation.declare_engine()
