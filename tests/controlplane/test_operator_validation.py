@@ -124,6 +124,10 @@ BROKEN: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("spec.autoscaling", {"autoscaling": {"driver": "hpa"}}),
         ("spec.autoscaling", {"autoscaling": {"metrics": []}}),
     ],
+    "scaleToZero needs a driver other than none, which brings the pods after the first": [
+        ("spec.autoscaling", {"autoscaling": {"driver": "none", "scaleToZero": {}}}),
+        ("spec.autoscaling", {"autoscaling": {"driver": "none", "scaleToZero": {"idleSeconds": 60}}}),
+    ],
     "consumer_lag_forecast is of the engine as a whole: use source External or Object": [
         ("spec.autoscaling.metrics[0]", scaling(name="consumer_lag_forecast", source="Pods"))
     ],
