@@ -26,7 +26,7 @@ VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 OPAQUE = re.compile(r"\.(resources|topologySpreadConstraints|issuerRef)$")
 """Values that are an object or a list of Kubernetes' own and count as one."""
 
-CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "PriorityClass", "CustomResourceDefinition"}
 ALTERNATIVES: dict[str, str] = {
     "crds.enabled": "false",
     "crds.keep": "false",
@@ -508,6 +508,12 @@ def test_names_and_ports_are_those_of_the_contract(objects: list[dict[str, Any]]
     assert certificate["secretName"] == well_known.ADAPTER_TLS_SECRET
     leases = [rule for _, rule in rules(objects) if "leases" in rule["resources"] and "resourceNames" in rule]
     assert [rule["resourceNames"] for rule in leases] == [[well_known.OPERATOR_LEASE]]
+
+
+def test_priority_of_headroom_has_the_name_that_engines_ask_for(objects: list[dict[str, Any]]) -> None:
+    (priority,) = [item for item in objects if item["kind"] == "PriorityClass"]
+    assert priority["metadata"]["name"] == well_known.HEADROOM_PRIORITY_CLASS
+    assert priority["value"] == -10, "below, Cluster Autoscaler makes no nodes for them"
 
 
 def test_cleanup_runs_before_the_release_goes(objects: list[dict[str, Any]]) -> None:

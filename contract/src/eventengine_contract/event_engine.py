@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from .engine_config import EngineConfig
 from .modelling import Model, validation
 from .quantities import Count, Quantity, parse_quantity_millis
+from .well_known import HEADROOM_PRIORITY_CLASS
 
 ENGINE_NAME_LENGTH_MAX = 52
 """So that the names derived from it stay within 63 characters."""
@@ -218,6 +219,20 @@ class ScaleToZero(Model):
     )
 
 
+class Headroom(Model):
+    """Room on nodes that is kept for pods to come. Its presence turns this on."""
+
+    pods: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="As many pods of the same size, which do nothing and give way to any other.",
+    )
+    priority_class_name: Label = Field(
+        HEADROOM_PRIORITY_CLASS, description="PriorityClass of these pods; lower than the engines' own."
+    )
+
+
 class Autoscaling(Model):
     """Who decides on replicas, and on what grounds."""
 
@@ -261,6 +276,9 @@ class Autoscaling(Model):
             "Run no pods while there is nothing to do; only where every source is a Kafka topic. Left out: never."
         ),
     )
+    headroom: Headroom | None = Field(
+        None, description="Have an autoscaler of nodes keep room for pods to come. Left out: none."
+    )
     last_known_good_seconds: int = Field(
         0,
         ge=0,
@@ -288,6 +306,13 @@ class Disruption(Model):
 
     max_unavailable: Count = Field(
         1, description="Pods, or a percentage of them (rounded up), that may be evicted at the same time."
+    )
+    consolidation: Literal["Allow", "Never"] = Field(
+        "Allow",
+        description=(
+            "Whether an autoscaler of nodes may move running pods to empty a node. Never: it removes nodes that have "
+            "none, and waits for the last ones to drain."
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from eventengine_contract.well_known import pod_selector
 from eventengine_operator.manifests.autoscalers import autoscaler
 from eventengine_operator.manifests.children import FEATURES, Circumstances, desired_children, needed_names
 from eventengine_operator.manifests.deployments import pod_template
@@ -289,3 +290,38 @@ def test_claims_of_devices_are_the_pods_and_its_containers() -> None:
     (container,) = template["containers"]
     assert container["resources"]["claims"] == [{"name": "cores"}]
     assert container["resources"]["requests"] == container["resources"]["limits"], "still Guaranteed"
+
+
+class TestNodeAutoscaling:
+    """What autoscalers of nodes read, and room that is kept for pods to come."""
+
+    def annotations(self, **spec: Any) -> dict[str, str]:
+        found = template(engine(**spec))["metadata"]["annotations"]
+        return {key: value for key, value in found.items() if not key.startswith("eventengine.dev/")}
+
+    def test_running_pods_may_be_moved_unless_declared_otherwise(self) -> None:
+        assert self.annotations() == {"cluster-autoscaler.kubernetes.io/safe-to-evict": "true"}
+        assert self.annotations(disruption={"consolidation": "Never"}) == {
+            "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+            "karpenter.sh/do-not-disrupt": "true",
+        }
+
+    def test_annotation_of_the_users_wins(self) -> None:
+        own = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+        assert self.annotations(pod={"template": {"annotations": own}}) == own
+
+    def test_headroom_is_as_large_as_a_pod_and_none_of_the_engines(self) -> None:
+        declared = engine(replicas=1, **PINNED, autoscaling={"driver": "none", "headroom": {"pods": 2}})
+        found = children(declared, 1)
+        reserve, real = found["hunt-headroom"]["spec"], found["Deployment"]["spec"]
+        assert reserve["replicas"] == 2
+        pod = reserve["template"]["spec"]
+        assert pod["containers"][0]["resources"] == real["template"]["spec"]["containers"][0]["resources"]
+        assert (pod["priorityClassName"], pod["terminationGracePeriodSeconds"]) == ("eventengine-headroom", 0)
+        labels = reserve["template"]["metadata"]["labels"]
+        assert not pod_selector("hunt").items() <= labels.items()
+        assert "eventengine.dev/engine" not in labels, "the metrics must not count them either"
+
+    def test_engine_at_rest_keeps_no_room(self) -> None:
+        declared = engine(replicas=0, autoscaling={"driver": "none", "headroom": {}})
+        assert children(declared, 0)["hunt-headroom"]["spec"]["replicas"] == 0

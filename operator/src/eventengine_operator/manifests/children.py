@@ -14,6 +14,7 @@ from .autoscalers import autoscaler
 from .config_maps import config_map
 from .deployments import deployment
 from .disruption_budgets import disruption_budget
+from .headroom import headroom
 from .network_policies import network_policy
 from .scaled_objects import KedaScaler, scaled_object, trust
 from .service_monitors import service_monitor
@@ -57,6 +58,10 @@ def desired_children(engine: Engine, spec: EventEngineSpec, circumstances: Circu
         disruption_budget(engine, spec),
         _workload(engine, spec, circumstances),
     ]
+    reserve = spec.autoscaling.headroom
+    if reserve is not None:
+        image, replicas = circumstances.default_image, circumstances.replicas
+        children.append(headroom(engine, spec, reserve, image, replicas))
     if SERVICE_MONITOR in circumstances.features:
         children.append(service_monitor(engine))
     most = circumstances.replicas_max

@@ -50,9 +50,18 @@ REPLICAS_OF_OTHERS: Final = "not-managed"
 USER_ID: Final = 65_532
 REVISIONS_KEPT: Final = 3
 SPREAD_KEYS: Final = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+"""Said outright: without it a volume of the user's would hold a node for ever."""
+DO_NOT_DISRUPT: Final = "karpenter.sh/do-not-disrupt"
 DRAIN_MARGIN_SECONDS: Final = 10
 """Beyond drainTimeout: for the process to notice the signal, and to exit after the drain."""
 STARTUP_SECONDS_MAX: Final = 120
+SECURITY: Final[Object] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+"""What the restricted standard asks of a container."""
 NONE: Final = (0, "0%")
 REVISION_LABELS: Final = {"Deployment": "pod-template-hash", "StatefulSet": "controller-revision-hash"}
 
@@ -109,13 +118,7 @@ def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str, secr
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _grace_period_seconds(spec),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
         "containers": [_container(engine, spec, default_image)],
         # The volume of a StatefulSet's pod is named here by its mount alone: its controller adds the rest.
         "volumes": [
@@ -138,10 +141,34 @@ def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str, secr
     return {
         "metadata": {
             "labels": template.labels | engine_labels(engine.name),
-            "annotations": template.annotations | hashes,
+            "annotations": _consolidation(spec) | template.annotations | hashes,
         },
         "spec": pod,
     }
+
+
+def pod_security() -> Object:
+    """What the restricted standard asks of a pod."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER_ID,
+        "runAsGroup": USER_ID,
+        "fsGroup": USER_ID,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def pod_resources(spec: EventEngineSpec) -> Object:
+    """Requests and limits, equal."""
+    resources = {"cpu": decimal_quantity(spec.pod.cpus), "memory": memory_quantity(spec.pod.memory)}
+    return {"requests": dict(resources), "limits": resources}
+
+
+def _consolidation(spec: EventEngineSpec) -> dict[str, str]:
+    """What autoscalers of nodes read before they move a running pod. One that is leaving they wait for anyhow."""
+    if spec.disruption.consolidation == "Never":
+        return {SAFE_TO_EVICT: "false", DO_NOT_DISRUPT: "true"}
+    return {SAFE_TO_EVICT: "true"}
 
 
 def _spread(engine: Engine, declared: list[Object] | None, revision_label: str) -> list[Object]:
@@ -165,8 +192,7 @@ def _grace_period_seconds(spec: EventEngineSpec) -> int:
 
 
 def _container(engine: Engine, spec: EventEngineSpec, default_image: str) -> Object:
-    amounts = {"cpu": decimal_quantity(spec.pod.cpus), "memory": memory_quantity(spec.pod.memory)}
-    resources: Object = {"requests": dict(amounts), "limits": amounts}
+    resources = pod_resources(spec)
     claims = [{"name": text_at(claim, "name")} for claim in spec.pod.template.resource_claims]
     if claims:
         resources["claims"] = claims
@@ -182,11 +208,7 @@ def _container(engine: Engine, spec: EventEngineSpec, default_image: str) -> Obj
         "startupProbe": _probe("/livez", period_seconds=1, failures=STARTUP_SECONDS_MAX),
         "livenessProbe": _probe("/livez", period_seconds=10, failures=6),
         "readinessProbe": _probe("/readyz", period_seconds=2, failures=2),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": SECURITY,
         "volumeMounts": [
             {
                 "name": CONFIG_VOLUME_NAME,
