@@ -23,7 +23,7 @@ from eventengine_operator.reconciling.planning import Plan, make_plan
 from eventengine_operator.reconciling.replicas import ForeignAutoscaler, may_hibernate
 from eventengine_operator.reconciling.statuses import make_status
 from eventengine_operator.resources.engines import Engine, EngineKey, read_engine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .samples import DEFAULT_IMAGE, HPA, KAFKA_SOURCE, TCP_SOURCE, engine, engine_object
@@ -56,6 +56,7 @@ def history(readings: Any) -> list[tuple[datetime, int | None, dict[str, int] | 
     return found
 
 
+@settings(deadline=None)
 @given(steps, st.integers(1, 5), st.integers(0, 20))
 def test_rest_is_only_ever_decided_on_a_whole_quiet_period(
     readings: Any, replicas: int, later_seconds: int
@@ -78,6 +79,7 @@ def test_rest_is_only_ever_decided_on_a_whole_quiet_period(
     assert now - quiet[-1][0] >= timedelta(seconds=60)
 
 
+@settings(deadline=None)
 @given(steps, st.integers(0, 400))
 def test_without_pods_only_lag_or_lasting_ignorance_wakes(readings: Any, later_seconds: int) -> None:
     idleness, at = after(*[(seconds, lag, {}) for seconds, lag, _ in readings])
@@ -96,6 +98,7 @@ def test_without_pods_only_lag_or_lasting_ignorance_wakes(readings: Any, later_s
         assert following == (2 if now - min(unknown) >= timedelta(seconds=120) else None)
 
 
+@settings(deadline=None)
 @given(steps)
 def test_never_away_from_zero_and_back_on_the_same_reading(readings: Any) -> None:
     idleness, now = after(*readings)
