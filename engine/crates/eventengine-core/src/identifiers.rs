@@ -12,12 +12,16 @@
 //! one with a probability below one in ten million.
 
 use crate::histogram::Histogram;
+use crate::prefetch;
 use crate::stats::Counter;
 
 /// Places that one look-up compares.
 const WAYS: usize = 8;
 
-/// Buckets that are looked through for expired identifiers with each look-up.
+/// Times that the whole table is looked through for expired identifiers within a lifetime, while there are look-ups.
+const SWEEPS_PER_LIFETIME: u64 = 4;
+
+/// Buckets that one look-up looks through at most, when it is time.
 const SWEPT_PER_LOOKUP: usize = 2;
 
 /// Buckets that are looked through at once while there is nothing else to do.
@@ -111,6 +115,9 @@ pub struct Identifiers {
     in_use: u64,
     lookups: u64,
     hand: usize,
+    /// Time between two buckets that are looked through.
+    sweep_interval_nanoseconds: u64,
+    swept_at_nanoseconds: u64,
 }
 
 impl Identifiers {
@@ -125,12 +132,22 @@ impl Identifiers {
             in_use: 0,
             lookups: 0,
             hand: 0,
+            sweep_interval_nanoseconds: settings.lifetime_nanoseconds / SWEEPS_PER_LIFETIME / buckets as u64,
+            swept_at_nanoseconds: 0,
         }
     }
 
     /// Identifiers that it has room for.
     pub fn capacity(&self) -> u64 {
         (self.places.len() * WAYS) as u64
+    }
+
+    /// Fetches the places of an identifier that is going to be seen.
+    #[inline]
+    pub fn prefetch(&self, fingerprint: Fingerprint) {
+        let places = &self.places[self.bucket_of(fingerprint)];
+        prefetch::to_write(&raw const places[0]);
+        prefetch::to_write(&raw const places[WAYS / 2]);
     }
 
     /// An identifier was seen; says whether it was alive.
@@ -144,7 +161,10 @@ impl Identifiers {
         }
         let outcome = if hit { &stats.hits } else { &stats.misses };
         outcome.add(1);
-        self.sweep(SWEPT_PER_LOOKUP, now_nanoseconds, stats);
+        if !hit {
+            self.tell(stats);
+        }
+        self.sweep_if_due(now_nanoseconds, stats);
         hit
     }
 
@@ -154,7 +174,7 @@ impl Identifiers {
     }
 
     fn look_up(&mut self, fingerprint: Fingerprint, now: u64, stats: &IdentifierStats) -> bool {
-        let bucket = (mix(fingerprint.0 ^ self.seed) % self.places.len() as u64) as usize;
+        let bucket = self.bucket_of(fingerprint);
         let lifetime = self.lifetime_nanoseconds;
         let places = &mut self.places[bucket];
         let seen = Place { fingerprint: fingerprint.0, seen_at_nanoseconds: now };
@@ -179,6 +199,27 @@ impl Identifiers {
         false
     }
 
+    /// The number of buckets is a power of two.
+    fn bucket_of(&self, fingerprint: Fingerprint) -> usize {
+        mix(fingerprint.0 ^ self.seed) as usize & (self.places.len() - 1)
+    }
+
+    fn sweep_if_due(&mut self, now: u64, stats: &IdentifierStats) {
+        let passed = now.saturating_sub(self.swept_at_nanoseconds);
+        if passed < self.sweep_interval_nanoseconds {
+            return;
+        }
+        // After a long time without look-ups the sweep doesn't run after what it has missed: those are found by `rest`.
+        let due = if passed < 2 * self.sweep_interval_nanoseconds { 1 } else { SWEPT_PER_LOOKUP };
+        self.swept_at_nanoseconds = now;
+        self.sweep(due.min(self.places.len()), now, stats);
+    }
+
+    fn tell(&self, stats: &IdentifierStats) {
+        stats.in_use.set(self.in_use);
+        stats.capacity.set(self.capacity());
+    }
+
     fn sweep(&mut self, buckets: usize, now: u64, stats: &IdentifierStats) {
         for _ in 0..buckets {
             let lifetime = self.lifetime_nanoseconds;
@@ -189,10 +230,9 @@ impl Identifiers {
                     stats.expired.add(1);
                 }
             }
-            self.hand = (self.hand + 1) % self.places.len();
+            self.hand = (self.hand + 1) & (self.places.len() - 1);
         }
-        stats.in_use.set(self.in_use);
-        stats.capacity.set(self.capacity());
+        self.tell(stats);
     }
 }
 
@@ -263,6 +303,23 @@ mod tests {
                 assert_ne!(Fingerprint::of_text(text), Fingerprint::of_text(other), "{text:?} {other:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_busy_table_frees_what_expired_without_looking_through_it_again_and_again() {
+        const LIFETIME: u64 = 1_000_000;
+        let (mut table, stats) = table(1024, LIFETIME);
+        for number in 0..500 {
+            table.see(Fingerprint::of_number(number), 1, &stats);
+        }
+        let held = stats.in_use.get();
+        for now in 1..2 * LIFETIME {
+            table.see(Fingerprint::of_number(0), now, &stats);
+            if now == LIFETIME / 2 {
+                assert_eq!(stats.in_use.get(), held, "all of them are alive");
+            }
+        }
+        assert_eq!(stats.in_use.get(), 1, "only one was seen lately");
     }
 
     #[test]

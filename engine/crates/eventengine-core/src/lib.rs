@@ -14,6 +14,7 @@ pub mod histogram;
 pub mod identifiers;
 pub mod parse;
 pub mod pool;
+mod prefetch;
 pub mod program;
 pub mod ring;
 pub mod shedding;

@@ -13,6 +13,10 @@
 //! - A [`Chunk`] is the only right to its bytes. It crosses a ring as a
 //!   [`RawChunk`]; [`Pool::claim`] accepts each raw form once. Releasing or claiming
 //!   twice is refused by the chunk's generation, never undefined behaviour.
+//! - The thread of an allocator may give chunks straight back to it: the one used last,
+//!   which caches still hold, is then the next one to be used.
+//! - A chunk's state lies in front of its bytes, in a cache line that whoever takes the
+//!   chunk needs anyway, and not beside the states of chunks that others have.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -20,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::parse::{PADDING, Payload};
+use crate::prefetch::{self, LINE_BYTES};
 use crate::sync::{AtomicU32, AtomicU64};
 
 /// No chunk: the end of a list.
@@ -33,6 +38,9 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 const IN_TRANSIT: u32 = 2;
 const GENERATION_STEP: u32 = 4;
+
+/// Bytes in front of a chunk's own: its state, and room that keeps its bytes aligned.
+const HEAD_BYTES: usize = 16;
 
 /// The exclusive right to read and write one chunk. Give it back with [`Releaser::release`].
 #[must_use = "a chunk that is dropped is lost to the pool; release it"]
@@ -80,15 +88,19 @@ pub struct Pool {
     bytes: NonNull<u8>,
     layout: Layout,
     chunk_bytes: usize,
+    stride: usize,
     chunks: u32,
     chunks_per_home: u32,
+    // The model checker's atomics can't lie in the slab.
+    #[cfg(loom)]
     states: Box<[AtomicU32]>,
     links: Box<[AtomicU32]>,
     homes: Box<[Home]>,
 }
 
 // SAFETY: the slab's bytes are only reached through a `Chunk`, which is unique per
-// chunk and generation (states are changed by compare-and-swap); all else is atomic.
+// chunk and generation (whoever wants one in transit takes it by compare-and-swap; only
+// its holder changes the state otherwise); all else is atomic.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
@@ -102,7 +114,9 @@ impl Pool {
         assert!(chunk_bytes > 0 && allocators > 0 && chunks >= allocators && chunks < NONE);
         let chunks_per_home = chunks / allocators;
         let chunks = chunks_per_home * allocators;
-        let layout = Layout::from_size_align((chunk_bytes + PADDING) * chunks as usize, 4096)
+        // Chunks begin at cache lines.
+        let stride = (HEAD_BYTES + chunk_bytes + PADDING).next_multiple_of(LINE_BYTES);
+        let layout = Layout::from_size_align(stride * chunks as usize, 4096)
             .expect("a pool of at most 4 GiB has a valid layout");
         // SAFETY: the layout's size is not zero (asserted above).
         let raw = unsafe { alloc_zeroed(layout) };
@@ -119,8 +133,10 @@ impl Pool {
             bytes,
             layout,
             chunk_bytes,
+            stride,
             chunks,
             chunks_per_home,
+            #[cfg(loom)]
             states: (0..chunks).map(|_| AtomicU32::new(FREE)).collect(),
             links: (0..chunks).map(|_| AtomicU32::new(NONE)).collect(),
             homes,
@@ -203,23 +219,79 @@ impl Pool {
 
     /// Gives up the right to a chunk so that it can travel through a ring.
     pub fn send(&self, chunk: Chunk) -> RawChunk {
-        self.states[chunk.index as usize].store(chunk.generation | IN_TRANSIT, Ordering::Release);
+        self.state(chunk.index).store(chunk.generation | IN_TRANSIT, Ordering::Release);
         RawChunk { index: chunk.index, generation: chunk.generation }
     }
 
     /// Takes the right to a chunk that was sent. Each sending can be claimed once.
     pub fn claim(&self, raw: RawChunk) -> Result<Chunk, StaleChunk> {
-        let state = self.states.get(raw.index as usize).ok_or(StaleChunk(raw))?;
+        if raw.index >= self.chunks {
+            return Err(StaleChunk(raw));
+        }
         let expected = raw.generation | IN_TRANSIT;
-        state
+        self.state(raw.index)
             .compare_exchange(expected, raw.generation | HELD, Ordering::Acquire, Ordering::Relaxed)
             .map(|_| Chunk { index: raw.index, generation: raw.generation })
             .map_err(|_| StaleChunk(raw))
     }
 
-    fn start(&self, index: u32) -> *mut u8 {
+    /// Whether a chunk that was sent was not claimed yet.
+    #[inline]
+    pub(crate) fn is_in_transit(&self, raw: RawChunk) -> bool {
+        raw.index < self.chunks
+            && self.state(raw.index).load(Ordering::Acquire) == raw.generation | IN_TRANSIT
+    }
+
+    /// Fetches a chunk on its way, and so many of its bytes, for whoever is going to claim it and write to it.
+    #[inline]
+    pub fn prefetch(&self, raw: RawChunk, bytes: usize) {
+        if raw.index < self.chunks {
+            self.prefetch_index(raw.index, bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_index(&self, index: u32, bytes: usize) {
+        let head = self.head(index);
+        for line in 0..(HEAD_BYTES + bytes.min(self.chunk_bytes)).div_ceil(LINE_BYTES) {
+            prefetch::to_write(head.wrapping_add(line * LINE_BYTES));
+        }
+    }
+
+    #[inline(always)]
+    fn head(&self, index: u32) -> *mut u8 {
+        debug_assert!(index < self.chunks);
         // SAFETY: the index is below `chunks`, so the offset stays inside the slab.
-        unsafe { self.bytes.as_ptr().add(index as usize * (self.chunk_bytes + PADDING)) }
+        unsafe { self.bytes.as_ptr().add(index as usize * self.stride) }
+    }
+
+    #[inline(always)]
+    fn start(&self, index: u32) -> *mut u8 {
+        // SAFETY: a chunk's bytes follow its head, inside the slab.
+        unsafe { self.head(index).add(HEAD_BYTES) }
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    fn state(&self, index: u32) -> &AtomicU32 {
+        // SAFETY: heads are aligned, zeroed at first, live as long as the pool, and nobody reaches them otherwise.
+        unsafe { AtomicU32::from_ptr(self.head(index).cast()) }
+    }
+
+    #[cfg(loom)]
+    fn state(&self, index: u32) -> &AtomicU32 {
+        &self.states[index as usize]
+    }
+
+    /// Ends the right to a chunk. A `Chunk` is unique, so that nobody else changes its state meanwhile.
+    #[inline(always)]
+    fn free(&self, chunk: Chunk) -> u32 {
+        let Chunk { index, generation } = chunk;
+        let state = self.state(index);
+        // This can only fail if the pool itself is broken.
+        assert!(state.load(Ordering::Relaxed) == generation | HELD, "chunk {index} was released twice");
+        state.store(generation | FREE, Ordering::Release);
+        index
     }
 
     /// Returns a chain of `count` chunks, linked from `first` to `last`, to their home.
@@ -262,7 +334,7 @@ impl Allocator {
             self.take_returned();
         }
         let index = self.free.pop()?;
-        let state = &self.pool.states[index as usize];
+        let state = self.pool.state(index);
         let previous = state.load(Ordering::Relaxed);
         debug_assert_eq!(previous & STATE_MASK, FREE);
         let generation = (previous & !STATE_MASK).wrapping_add(GENERATION_STEP);
@@ -277,6 +349,27 @@ impl Allocator {
             home.high_water.store(in_use, Ordering::Relaxed);
         }
         Some(Chunk { index, generation })
+    }
+
+    /// Frees a chunk that this very allocator handed out. It is the next one that is handed out.
+    ///
+    /// # Panics
+    /// If the chunk is of another home.
+    pub fn take_back(&mut self, chunk: Chunk) {
+        let home = &self.pool.homes[self.home as usize];
+        assert!(chunk.index / self.pool.chunks_per_home == self.home, "the chunk is another allocator's");
+        // The stack was allocated with room for every chunk of this home.
+        self.free.push(self.pool.free(chunk));
+        self.allocated -= 1;
+        home.allocated.store(self.allocated, Ordering::Release);
+    }
+
+    /// Fetches the chunk that is going to be handed out after so many others, and so many of its bytes.
+    #[inline]
+    pub fn prefetch(&self, ahead: usize, bytes: usize) {
+        if let Some(place) = self.free.len().checked_sub(ahead + 1) {
+            self.pool.prefetch_index(self.free[place], bytes);
+        }
     }
 
     /// Chunks of this home that are in use now.
@@ -330,15 +423,7 @@ impl Releaser {
 
     /// Frees a chunk. It becomes available to its allocator with the next flush or full batch.
     pub fn release(&mut self, chunk: Chunk) {
-        let Chunk { index, generation } = chunk;
-        let freed = self.pool.states[index as usize].compare_exchange(
-            generation | HELD,
-            generation | FREE,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
-        // A `Chunk` is unique, so this can only fail if the pool itself is broken.
-        assert!(freed.is_ok(), "chunk {index} was released twice");
+        let index = self.pool.free(chunk);
         let home = index / self.pool.chunks_per_home;
         let chain = &mut self.chains[home as usize];
         self.pool.links[index as usize].store(chain.first, Ordering::Relaxed);
@@ -421,6 +506,41 @@ mod tests {
         assert_ne!(first.generation, second.generation);
         assert!(pool.claim(first).is_err());
         releaser.release(pool.claim(second).unwrap());
+    }
+
+    #[test]
+    fn a_chunk_that_its_allocator_takes_back_is_the_next_one_to_be_handed_out() {
+        let (pool, mut allocators) = Pool::new(64, 4, 2);
+        let stranger = allocators.pop().unwrap().allocate().unwrap();
+        let allocator = &mut allocators[0];
+        let (first, second) = (allocator.allocate().unwrap(), allocator.allocate().unwrap());
+        assert!(allocator.allocate().is_none());
+        let raw = pool.send(first);
+        allocator.take_back(pool.claim(raw).unwrap());
+        assert_eq!((pool.in_use(), allocator.in_use(), pool.high_water()), (2, 1, 3));
+        assert!(pool.claim(raw).is_err(), "it is nobody's any more");
+        let again = pool.send(allocator.allocate().unwrap());
+        assert_eq!(again.index, raw.index);
+        assert_ne!(again.generation, raw.generation);
+        allocator.take_back(second);
+        let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| allocator.take_back(stranger)));
+        assert!(refused.is_err(), "a chunk goes back to its own home only");
+    }
+
+    #[test]
+    fn chunks_of_any_size_lie_apart_and_keep_what_was_written_to_all_of_them() {
+        for chunk_bytes in [1, 63, 64, 100, 1024] {
+            let (pool, mut allocators) = Pool::new(chunk_bytes, 5, 1);
+            let mut chunks: Vec<Chunk> = std::iter::from_fn(|| allocators[0].allocate()).collect();
+            for (number, chunk) in (1..).zip(&mut chunks) {
+                pool.bytes_mut(chunk).fill(number);
+            }
+            for (number, chunk) in (1..).zip(&chunks) {
+                assert_eq!(pool.bytes(chunk), vec![number; chunk_bytes]);
+            }
+            let mut releaser = Releaser::new(&pool);
+            chunks.into_iter().for_each(|chunk| releaser.release(pool.claim(pool.send(chunk)).unwrap()));
+        }
     }
 
     #[test]

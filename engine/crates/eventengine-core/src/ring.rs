@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::pool::RawChunk;
+use crate::prefetch;
 use crate::program::Routing;
 use crate::sync::{AtomicU64, UnsafeCell};
 
@@ -136,6 +137,9 @@ impl Descriptor {
     }
 }
 
+/// Slots between the one that is used and the one that is asked for: what a line takes from the other core.
+const SLOTS_AHEAD: u64 = 8;
+
 #[repr(align(128))]
 struct Padded<T>(T);
 
@@ -187,7 +191,6 @@ pub struct Producer {
 /// The reading end. Belongs to one thread.
 pub struct Consumer {
     shared: Arc<Shared>,
-    mask: u64,
     head: u64,
     released: u64,
     tail_seen: u64,
@@ -208,13 +211,20 @@ pub fn ring(slots: usize) -> (Producer, Consumer) {
     let mask = slots as u64 - 1;
     let producer =
         Producer { shared: Arc::clone(&shared), mask, tail: 0, published: 0, head_seen: 0, high_water: 0 };
-    (producer, Consumer { shared, mask, head: 0, released: 0, tail_seen: 0 })
+    (producer, Consumer { shared, head: 0, released: 0, tail_seen: 0 })
 }
 
 /// The lanes of one I/O thread, most urgent first.
 pub fn lanes() -> ([Producer; LANES], [Consumer; LANES]) {
     let [control, first, second, third] = LANE_SLOTS.map(ring);
     ([control.0, first.0, second.0, third.0], [control.1, first.1, second.1, third.1])
+}
+
+impl Shared {
+    #[inline(always)]
+    fn slot(&self, position: u64) -> &UnsafeCell<MaybeUninit<Descriptor>> {
+        &self.slots[(position & (self.slots.len() as u64 - 1)) as usize]
+    }
 }
 
 impl Producer {
@@ -234,7 +244,8 @@ impl Producer {
         if self.free(1) == 0 {
             return Err(descriptor);
         }
-        let slot = &self.shared.slots[(self.tail & self.mask) as usize];
+        prefetch::to_write(self.shared.slot(self.tail + SLOTS_AHEAD));
+        let slot = self.shared.slot(self.tail);
         // SAFETY: the slot is free (checked above), and this is the only producer.
         slot.with_mut(|slot| unsafe { (*slot).write(descriptor) });
         self.tail += 1;
@@ -278,15 +289,30 @@ impl Consumer {
         if self.is_empty() {
             return None;
         }
-        let slot = &self.shared.slots[(self.head & self.mask) as usize];
+        let slot = self.shared.slot(self.head);
         // SAFETY: the tail has passed this slot, so it was written, and the producer leaves it alone until
         // the head has passed it; this is the only consumer, and it is borrowed for as long as the reference.
+        Some(slot.with(|slot| unsafe { (*slot).assume_init_ref() }))
+    }
+
+    /// The descriptor so many places behind the next one, which stays where it is.
+    #[inline]
+    pub fn peek_behind(&mut self, places: u64) -> Option<&Descriptor> {
+        if self.tail_seen - self.head <= places {
+            self.tail_seen = self.shared.tail.0.load(Ordering::Acquire);
+            if self.tail_seen - self.head <= places {
+                return None;
+            }
+        }
+        let slot = self.shared.slot(self.head + places);
+        // SAFETY: as in `peek`.
         Some(slot.with(|slot| unsafe { (*slot).assume_init_ref() }))
     }
 
     /// Takes the next descriptor. Its slot is free for the producer after [`Consumer::release`].
     pub fn pop(&mut self) -> Option<Descriptor> {
         let descriptor = *self.peek()?;
+        prefetch::to_read(self.shared.slot(self.head + SLOTS_AHEAD));
         self.head += 1;
         Some(descriptor)
     }
@@ -333,6 +359,20 @@ mod tests {
         assert_eq!(consumer.pop().unwrap().offset, 1);
         assert_eq!(consumer.pop().unwrap().offset, 2);
         assert!(consumer.is_empty());
+    }
+
+    #[test]
+    fn what_comes_later_can_be_looked_at_as_far_as_it_was_published() {
+        let (mut producer, mut consumer) = ring(4);
+        for offset in 0..3 {
+            producer.push(numbered(offset)).unwrap();
+        }
+        assert!(consumer.peek_behind(0).is_none());
+        producer.publish();
+        let seen = |consumer: &mut Consumer, places| consumer.peek_behind(places).map(|next| next.offset);
+        assert_eq!([0, 2, 3].map(|places| seen(&mut consumer, places)), [Some(0), Some(2), None]);
+        assert_eq!(consumer.pop().unwrap().offset, 0);
+        assert_eq!([0, 1, 2].map(|places| seen(&mut consumer, places)), [Some(1), Some(2), None]);
     }
 
     #[test]

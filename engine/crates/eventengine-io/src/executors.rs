@@ -92,7 +92,7 @@ where
     P: for<'payload> Program<S::Event<'payload>> + 'static,
 {
     if placement.workers == 0 {
-        let mut core = Core::new(Pinned(schema), program, arena, parts);
+        let mut core = Core::new(Pinned::new(schema), program, arena, parts);
         core.count_identifiers(identifiers);
         let core: Body = Box::new(move |shared, placement| core_thread::run(shared, core, placement));
         return Machine { core, workers: Vec::new(), feeds: Vec::new(), reports: Vec::new() };

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use eventengine_core::core::{DIRECT_BASE, PARTITIONS, Parts};
 use eventengine_core::cut::{CutReader, exchange};
 use eventengine_core::executor::work_stealing::Feed;
-use eventengine_core::pool::{Allocator, Pool, Releaser};
+use eventengine_core::pool::{Allocator, Pool};
 use eventengine_core::ring::{
     Consumer, Descriptor, Kind, LANE_EVENTS, LANES, PRIORITIES, Producer, RING_SLOTS, lanes, ring,
 };
@@ -26,6 +26,13 @@ use crate::engine::{CUT_RECORDS, spawn};
 use crate::executors::{Body, Machine};
 use crate::shared::Shared;
 use crate::{Error, executors, machine};
+
+/// Events between the one that is offered and the one whose chunk is asked for, and the same of outcomes: it takes that
+/// long to come from the core thread's CPU.
+const AHEAD: usize = 4;
+
+/// Places among the outcomes that don't belong to a chunk.
+const OUTCOMES_BESIDE_CHUNKS: usize = 256;
 
 /// What became of one event.
 #[derive(Debug)]
@@ -47,7 +54,6 @@ pub struct InProcess {
     lanes: [Producer; LANES],
     outcomes: Consumer,
     cut: CutReader,
-    releaser: Releaser,
     feed: Option<Feed>,
     threads: Vec<JoinHandle<()>>,
     placement: Placement,
@@ -68,7 +74,9 @@ impl InProcess {
         };
         let stats = Arc::new(CoreStats::new(PARTITIONS));
         let (producers, consumers) = lanes();
-        let (publish, outcomes) = ring(RING_SLOTS);
+        // Each outcome holds its event's chunk. A ring with many more slots would be walked through for nothing.
+        let slots = (pool.chunks() as usize + OUTCOMES_BESIDE_CHUNKS).next_power_of_two();
+        let (publish, outcomes) = ring(slots.min(RING_SLOTS));
         let (cut_writer, cut) = exchange(PARTITIONS, CUT_RECORDS);
         let mut shared = Shared::new(config, identity, Arc::clone(&pool), Arc::clone(&stats), Vec::new());
         let machine = machine::make(
@@ -108,7 +116,6 @@ impl InProcess {
             lanes: producers,
             outcomes,
             cut,
-            releaser: Releaser::new(&pool),
             feed: feeds.pop(),
             threads,
             placement,
@@ -124,6 +131,7 @@ impl InProcess {
         if payload.len() > pool.chunk_bytes() || self.lanes[lane].free(1) == 0 {
             return false;
         }
+        self.allocator.prefetch(AHEAD, payload.len());
         let Some(mut chunk) = self.allocator.allocate() else { return false };
         pool.bytes_mut(&mut chunk)[..payload.len()].copy_from_slice(payload);
         let descriptor = Descriptor {
@@ -159,6 +167,9 @@ impl InProcess {
         while taken < most
             && let Some(descriptor) = self.outcomes.pop()
         {
+            if let Some(later) = self.outcomes.peek_behind(AHEAD as u64) {
+                self.shared.pool.prefetch(later.chunk, 0);
+            }
             match descriptor.kind {
                 Kind::Output | Kind::DeadLetter => {
                     taken += 1;
@@ -173,7 +184,6 @@ impl InProcess {
             }
         }
         self.outcomes.release();
-        self.releaser.flush();
         taken
     }
 
@@ -185,7 +195,7 @@ impl InProcess {
             priority: descriptor.priority,
             ingested_at_nanoseconds: descriptor.ingested_at_nanoseconds,
         });
-        self.releaser.release(chunk);
+        self.allocator.take_back(chunk);
     }
 
     /// What the core says of itself.

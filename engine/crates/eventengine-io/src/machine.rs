@@ -38,7 +38,7 @@ pub(crate) fn make(config: &Config, placement: &Placement, parts: Parts) -> Resu
         _ => {
             let arena = make_arena(config, 0)?;
             let schema = hunt_schema(config, Arc::clone(&parts.stats.parser_fallbacks));
-            Ok(assemble(placement, schema, TreasureHunt, arena, identifiers, parts))
+            Ok(assemble(placement, schema, TreasureHunt::default(), arena, identifiers, parts))
         }
     }
 }

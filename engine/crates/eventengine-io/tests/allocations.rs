@@ -67,7 +67,7 @@ fn restored_slot(allocator: &mut Allocator, team: u32) -> Descriptor {
 #[test]
 fn the_pinned_executor_allocates_nothing() {
     let (pool, allocators) = Pool::new(2048, 1024, 1);
-    measure(Pinned(HuntSchema::new(SETTINGS, LIMITS)), Vec::new(), None, pool, allocators);
+    measure(Pinned::new(HuntSchema::new(SETTINGS, LIMITS)), Vec::new(), None, pool, allocators);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn measure<X: Executor<Schema = HuntSchema>>(
         cut_requested: Arc::clone(&cut_requested),
         stats: Arc::new(CoreStats::new(PARTITIONS)),
     };
-    let mut core = Core::new(executor, TreasureHunt, Arena::new(4096, PARTITIONS as u32, 1), parts);
+    let mut core = Core::new(executor, TreasureHunt::default(), Arena::new(4096, PARTITIONS as u32, 1), parts);
     let mut releaser = Releaser::new(&pool);
     let shedding = Shedding::new(0.3, 1, allocator.capacity(), 400);
     let allocated = tikv_jemalloc_ctl::thread::allocatedp::read().expect("jemalloc keeps statistics");

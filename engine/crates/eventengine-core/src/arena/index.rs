@@ -28,6 +28,11 @@ impl Index {
         }
     }
 
+    /// The slot at a key's own place: the key's, unless another one came there first.
+    pub(super) fn probable(&self, key: &Key) -> Option<u32> {
+        Some(self.table[self.place_of(key) as usize]).filter(|slot| *slot != NONE)
+    }
+
     /// Adds a slot. There is room: the table has two places for each slot.
     pub(super) fn insert(&mut self, key: &Key, slot: u32) {
         let mut place = self.place_of(key);

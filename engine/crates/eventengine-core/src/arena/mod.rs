@@ -39,6 +39,8 @@ pub use tenants::{Exhausted, Overcommitted, Quota, TENANTS_MAX};
 pub use undo::RollbackError;
 use undo::UndoLog;
 
+use crate::prefetch;
+
 const NONE: u32 = u32::MAX;
 
 /// No key: partitions are counted from zero and far fewer.
@@ -231,6 +233,17 @@ impl Arena {
     /// Share of holes among the slots up to the highest one in use.
     pub fn fragmentation(&self) -> f64 {
         if self.extent == 0 { 0.0 } else { f64::from(self.extent - self.in_use()) / f64::from(self.extent) }
+    }
+
+    /// Fetches the slot that a key probably has, and what a change of it needs.
+    #[inline]
+    pub fn prefetch(&self, key: &Key) {
+        if let Some(slot) = self.index.probable(key) {
+            let start = std::ptr::from_ref(&self.slots[slot as usize]).cast::<u8>();
+            prefetch::to_write(start);
+            prefetch::to_write(start.wrapping_add(prefetch::LINE_BYTES));
+            prefetch::to_read(&raw const self.known_as[slot as usize]);
+        }
     }
 
     /// The slot of a key.

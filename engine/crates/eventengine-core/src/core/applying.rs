@@ -9,8 +9,25 @@ use super::{Core, DIRECT_BASE, DIRECT_PARTITIONS, OVERTAKING_MAX, Step};
 use crate::executor::{EventOf, Executor};
 use crate::parse::{Reason, Refusal};
 use crate::pool::Chunk;
-use crate::program::{Origin, Output, Program};
+use crate::program::{Origin, Output, Program, Routing};
 use crate::ring::{Descriptor, Kind, LANE_EVENTS, LANES};
+
+/// Events between the one that is applied and the one whose payload is asked for: it takes that long to come from the
+/// core that wrote it.
+const EVENTS_AHEAD: u64 = 3;
+
+/// Bytes of a chunk that an output usually takes.
+const OUTPUT_BYTES_USUAL: usize = 360;
+
+/// The partition that an event belongs to. A direct one comes without: its key gives it.
+#[inline(always)]
+fn partition_of(descriptor: &Descriptor, routing: Routing) -> u32 {
+    if descriptor.partition >= DIRECT_BASE {
+        DIRECT_BASE + routing.district % DIRECT_PARTITIONS as u32
+    } else {
+        descriptor.partition
+    }
+}
 
 impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     pub(super) fn next_event(&mut self) -> Step {
@@ -35,17 +52,37 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
 
     /// The next event of a lane, the I/O threads in turn. One that is still being parsed holds up its lane only.
     fn take(&mut self, lane: usize) -> Option<(usize, Descriptor)> {
-        let inputs = self.inputs.len();
-        for turn in 0..inputs {
-            let input = (self.next_input + turn) % inputs;
-            let Some(next) = self.inputs[input][lane].peek() else { continue };
-            if next.kind == Kind::Event && !self.executor.claim(next) {
-                continue;
+        let mut input = self.next_input;
+        for _ in 0..self.inputs.len() {
+            let next_input = if input + 1 == self.inputs.len() { 0 } else { input + 1 };
+            let events = &mut self.inputs[input][lane];
+            if events.peek().is_some_and(|next| next.kind != Kind::Event || self.executor.claim(next)) {
+                self.next_input = next_input;
+                if let Some(later) = events.peek_behind(EVENTS_AHEAD) {
+                    self.pool.prefetch(later.chunk, (later.length as usize).max(OUTPUT_BYTES_USUAL));
+                }
+                let taken = events.pop();
+                self.look_ahead(input, lane);
+                return taken.map(|descriptor| (lane, descriptor));
             }
-            self.next_input = (input + 1) % inputs;
-            return self.inputs[input][lane].pop().map(|descriptor| (lane, descriptor));
+            input = next_input;
         }
         None
+    }
+
+    /// Reads the event behind the one that was taken, and fetches what it is about while this one is applied.
+    #[inline(always)]
+    fn look_ahead(&mut self, input: usize, lane: usize) {
+        let Some(next) = self.inputs[input][lane].peek().filter(|next| next.kind == Kind::Event) else { return };
+        // SAFETY: it waits in a lane of this core's, which is the only one to claim what comes through it.
+        let Some(event) = (unsafe { self.executor.read_ahead(next, &self.pool) }) else { return };
+        let partition = partition_of(next, self.program.routing(&event));
+        self.program.prefetch(&event, partition, &self.arena);
+        if let Some(identifiers) = &self.identifiers
+            && let Some(fingerprint) = self.program.identifier(&event)
+        {
+            identifiers.prefetch(fingerprint);
+        }
     }
 
     /// Whether an event belongs to what its partition is now.
@@ -100,12 +137,12 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     fn apply(&mut self, descriptor: &Descriptor, chunk: &mut Chunk) -> Result<Descriptor, Refusal> {
         let event = self.executor.read(descriptor, &self.pool, chunk)?;
         let routing = self.program.routing(&event);
+        let partition = partition_of(descriptor, routing);
         let origin = if descriptor.partition >= DIRECT_BASE {
-            // A direct event comes without partition and offset: its key gives the one, its arrival the other.
-            let partition = DIRECT_BASE + routing.district % DIRECT_PARTITIONS as u32;
+            // A direct event comes without an offset: its arrival gives it.
             Origin { partition, offset: self.partitions[partition as usize].position }
         } else {
-            Origin { partition: descriptor.partition, offset: descriptor.offset }
+            Origin { partition, offset: descriptor.offset }
         };
         self.arena.act_for(descriptor.source);
         let mut output = Output::new(&mut self.scratch);

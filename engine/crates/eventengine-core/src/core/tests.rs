@@ -74,7 +74,7 @@ impl Rig {
         };
         let arena = Arena::new(256, PARTITIONS as u32, 11);
         Rig {
-            core: Core::new(Pinned(HuntSchema::new(SETTINGS, LIMITS)), TreasureHunt, arena, parts),
+            core: Core::new(Pinned::new(HuntSchema::new(SETTINGS, LIMITS)), TreasureHunt::default(), arena, parts),
             releaser: Releaser::new(&pool),
             pool,
             allocator: allocators.pop().unwrap(),
@@ -313,7 +313,7 @@ fn expected(source: &BTreeMap<u32, Vec<Vec<u8>>>) -> BTreeSet<(u32, i64, Vec<u8>
             let applied = schema
                 .read(Payload::copy(payload, &mut scratch).unwrap())
                 .map_err(|refusal| refusal.reason)
-                .and_then(|event| TreasureHunt.apply(&event, origin, &mut arena, &mut output));
+                .and_then(|event| TreasureHunt::default().apply(&event, origin, &mut arena, &mut output));
             let bytes = match applied {
                 Ok(_) => {
                     let length = output.len();

@@ -1,5 +1,6 @@
 //! Both executors give every event its output once and in its producer's order, however workers stall.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +23,11 @@ const WORKERS: usize = 3;
 const KAFKA_PARTITIONS: u32 = 5;
 const CONNECTIONS: u64 = 4;
 
+thread_local! {
+    /// Payloads that this thread has read.
+    static READS: Cell<u64> = const { Cell::new(0) };
+}
+
 /// A schema whose events are the payloads themselves, borrowed.
 #[derive(Clone)]
 struct Text;
@@ -30,6 +36,7 @@ impl Schema for Text {
     type Event<'payload> = &'payload [u8];
 
     fn read<'payload>(&mut self, payload: Payload<'payload>) -> Result<&'payload [u8], Refusal> {
+        READS.set(READS.get() + 1);
         let bytes = payload.bytes();
         if bytes.first() == Some(&b'!') { Err(Refusal::new(Reason::InvalidJson, 0)) } else { Ok(bytes) }
     }
@@ -228,7 +235,7 @@ proptest! {
     #[test]
     fn the_pinned_executor_keeps_every_producers_order(acts in acts()) {
         let (pool, allocators) = pool();
-        let mut rig = Rig::new(Pinned(Text), pool, allocators, (0..IO_THREADS).map(|_| None).collect());
+        let mut rig = Rig::new(Pinned::new(Text), pool, allocators, (0..IO_THREADS).map(|_| None).collect());
         play(&mut rig, &mut [], acts);
     }
 
@@ -239,6 +246,45 @@ proptest! {
         let mut rig = Rig::new(executor, pool, allocators, feeds.into_iter().map(Some).collect());
         play(&mut rig, &mut workers, acts);
     }
+}
+
+#[test]
+fn the_pinned_executor_reads_ahead_and_yet_every_payload_once_whatever_overtakes_it() {
+    let (pool, allocators) = pool();
+    let mut rig = Rig::new(Pinned::new(Text), pool, allocators, (0..IO_THREADS).map(|_| None).collect());
+    for number in 0..3 {
+        rig.send(0, DIRECT_BASE, 1, 2, number == 1);
+    }
+    READS.set(0);
+    rig.run(1);
+    assert_eq!(READS.get(), 2, "the first one, and the one behind it");
+    // More urgent ones come first; what was read of the other lane waits.
+    for number in 0..3 {
+        rig.send(1, DIRECT_BASE, 2, 0, number == 0);
+    }
+    rig.run(100);
+    assert_eq!(READS.get(), 6);
+    rig.assert_complete();
+}
+
+#[test]
+fn an_event_that_was_read_ahead_of_the_end_of_its_partition_is_never_taken_for_a_later_one() {
+    let (pool, allocators) = pool();
+    let mut rig = Rig::new(Pinned::new(Text), pool, allocators, (0..IO_THREADS).map(|_| None).collect());
+    rig.send(0, 0, 0, 0, false);
+    rig.send(0, 0, 0, 0, false);
+    rig.run(1);
+    let close = Descriptor { partition: 0, ..Descriptor::new(Kind::Close) };
+    assert!(rig.io[0].lanes[LANE_CONTROL].push(close).is_ok());
+    rig.io[0].lanes[LANE_CONTROL].publish();
+    rig.run(100);
+    assert_eq!(rig.received.values().map(Vec::len).sum::<usize>(), 1, "the second one came too late");
+    // The chunk that was read ahead is used again, by another event.
+    for _ in 0..40 {
+        rig.send(0, 1, 0, 0, false);
+    }
+    rig.run(200);
+    assert_eq!(rig.received[&(1, 0, 0)], rig.sent[&(1, 0, 0)]);
 }
 
 #[test]

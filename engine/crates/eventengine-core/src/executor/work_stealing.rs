@@ -243,6 +243,14 @@ impl<S: Schema> Executor for WorkStealing<S> {
         self.table.states.of(descriptor.chunk) != TAKEN
     }
 
+    unsafe fn read_ahead<'a>(
+        &'a mut self,
+        _descriptor: &Descriptor,
+        _pool: &'a Pool,
+    ) -> Option<EventOf<'a, Self>> {
+        None
+    }
+
     fn read<'payload>(
         &mut self,
         descriptor: &Descriptor,

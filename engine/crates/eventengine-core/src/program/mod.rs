@@ -57,6 +57,9 @@ pub trait Program<Event>: Send {
         None
     }
 
+    /// Fetches what applying an event is going to need. A hint, which changes nothing.
+    fn prefetch(&self, _event: &Event, _partition: u32, _arena: &Arena) {}
+
     /// Applies an event: changes slots of its partition and writes exactly one output record.
     ///
     /// A refused event has changed nothing. `output` is at least 1,024 bytes long.
@@ -105,18 +108,16 @@ impl<'a> Output<'a> {
     ///
     /// # Panics
     /// If the record outgrows the buffer: programs bound their records below 1,024 bytes.
-    #[inline]
+    #[inline(always)]
     pub fn text(&mut self, text: &str) {
-        let end = self.length + text.len();
-        self.bytes[self.length..end].copy_from_slice(text.as_bytes());
-        self.length = end;
+        self.bytes(text.as_bytes());
     }
 
     /// Appends bytes.
     ///
     /// # Panics
     /// As [`Output::text`].
-    #[inline]
+    #[inline(always)]
     pub fn bytes(&mut self, bytes: &[u8]) {
         let end = self.length + bytes.len();
         self.bytes[self.length..end].copy_from_slice(bytes);
@@ -127,38 +128,105 @@ impl<'a> Output<'a> {
     ///
     /// # Panics
     /// As [`Output::text`].
-    #[inline]
+    #[inline(always)]
     pub fn number(&mut self, value: u64) {
-        // An output has some twenty numbers: two digits a division, written where they belong.
-        let digits = value.checked_ilog10().unwrap_or(0) as usize + 1;
-        let end = self.length + digits;
-        let place = &mut self.bytes[self.length..end];
-        self.length = end;
-        let mut rest = value;
-        let mut left = digits;
-        while left >= 2 {
-            let pair = (rest % 100) as usize * 2;
-            rest /= 100;
-            left -= 2;
-            place[left..left + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
+        if value < FOUR_DIGITS {
+            // An output has some twenty numbers, nearly all of them of few digits. All four are made and the leading
+            // zeroes shifted out: no branch depends on how many digits there are.
+            let digits = four_digits(value as u32);
+            let zeroes = (digits | 1 << 24).trailing_zeros() & !7;
+            let word = (digits | ASCII_ZEROES as u32) >> zeroes;
+            self.padded(&word.to_le_bytes(), size_of::<u32>() - (zeroes / 8) as usize);
+        } else {
+            let (word, length, eights) = long_number(value);
+            self.padded(&word.to_le_bytes(), length);
+            for eight in eights.iter().rev().filter(|eight| **eight != 0) {
+                self.padded(&eight.to_le_bytes(), size_of::<u64>());
+            }
         }
-        if left == 1 {
-            place[0] = b'0' + rest as u8;
+    }
+
+    /// Appends the first `length` bytes of an array. All of it is stored, where there is room: a length that is not
+    /// known when this is compiled would make a loop of it. What follows overwrites the rest.
+    ///
+    /// # Panics
+    /// As [`Output::text`].
+    #[inline(always)]
+    pub fn padded<const N: usize>(&mut self, bytes: &[u8; N], length: usize) {
+        debug_assert!(length <= N);
+        match self.bytes.get_mut(self.length..).and_then(<[u8]>::first_chunk_mut) {
+            Some(place) => {
+                *place = *bytes;
+                self.length += length;
+            }
+            None => self.length = put_last(self.bytes, self.length, &bytes[..length]),
         }
+    }
+
+    /// The same record in a variable of the caller's own: one that nobody else points to is kept in registers.
+    #[inline(always)]
+    pub fn with_own<R>(&mut self, write: impl FnOnce(&mut Output<'_>) -> R) -> R {
+        let mut own = Output { bytes: &mut *self.bytes, length: self.length };
+        let result = write(&mut own);
+        self.length = own.length;
+        result
     }
 }
 
-/// `00` to `99`, one behind the other.
-static DIGIT_PAIRS: [u8; 200] = {
-    let mut pairs = [0; 200];
-    let mut number = 0;
-    while number < 100 {
-        pairs[number * 2] = b'0' + (number / 10) as u8;
-        pairs[number * 2 + 1] = b'0' + (number % 10) as u8;
-        number += 1;
+/// Appends what may just fit at the end of a buffer, and says where it ends.
+#[cold]
+#[inline(never)]
+fn put_last(buffer: &mut [u8], length: usize, bytes: &[u8]) -> usize {
+    let end = length + bytes.len();
+    buffer[length..end].copy_from_slice(bytes);
+    end
+}
+
+/// The first digits of a number of five or more, and how many they are; then eight digits each, the last ones first.
+#[inline(never)]
+fn long_number(value: u64) -> (u64, usize, [u64; 2]) {
+    let mut first = value;
+    let mut eights = [0; 2];
+    for eight in &mut eights {
+        if first < EIGHT_DIGITS {
+            break;
+        }
+        *eight = eight_digits((first % EIGHT_DIGITS) as u32) | ASCII_ZEROES;
+        first /= EIGHT_DIGITS;
     }
-    pairs
-};
+    let digits = eight_digits(first as u32);
+    let zeroes = (digits | 1 << 56).trailing_zeros() & !7;
+    ((digits | ASCII_ZEROES) >> zeroes, size_of::<u64>() - (zeroes / 8) as usize, eights)
+}
+
+/// Numbers below this have four digits at most.
+const FOUR_DIGITS: u64 = 10_000;
+
+/// Numbers below this have eight digits at most.
+const EIGHT_DIGITS: u64 = 100_000_000;
+
+/// `00000000`.
+const ASCII_ZEROES: u64 = 0x3030_3030_3030_3030;
+
+/// The four digits of a number below [`FOUR_DIGITS`], one a byte, the first one in the lowest byte.
+///
+/// Pairs, then digits are parted in all places at once: a division by a constant is a multiplication, and several small
+/// ones fit into one.
+#[inline(always)]
+fn four_digits(value: u32) -> u32 {
+    // 5243 / 2^19 is a hundredth, exact enough for what is below 10,000.
+    let hundreds = (value * 5243) >> 19;
+    let pairs = hundreds | (value - hundreds * 100) << 16;
+    // 103 / 2^10 is a tenth, exact enough for what is below 100.
+    let tens = ((pairs * 103) >> 10) & 0x000F_000F;
+    tens | (pairs - tens * 10) << 8
+}
+
+/// The eight digits of a number below [`EIGHT_DIGITS`], one a byte, the first one in the lowest byte.
+#[inline(always)]
+fn eight_digits(value: u32) -> u64 {
+    u64::from(four_digits(value / 10_000)) | u64::from(four_digits(value % 10_000)) << 32
+}
 
 #[cfg(test)]
 mod tests {
@@ -173,6 +241,17 @@ mod tests {
         output.number(value);
         let length = output.len();
         String::from_utf8(bytes[1..length].to_vec()).expect("digits are ASCII")
+    }
+
+    #[test]
+    fn a_number_may_end_where_its_buffer_ends_and_one_that_does_not_fit_is_a_fault_of_the_program() {
+        let mut bytes = [b'x'; 5];
+        let mut output = Output::new(&mut bytes);
+        output.number(12);
+        output.number(345);
+        assert_eq!(&bytes, b"12345");
+        let overflow = std::panic::catch_unwind(|| Output::new(&mut [0; 2]).number(678));
+        assert!(overflow.is_err());
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Node {
         .expect("no tenant has a reserve");
         let (machine, mut feeds) = match executors {
             Executors::Pinned => {
-                (Machine::Pinned(Core::new(Pinned(EntrySchema), Ledger, arena, parts)), Vec::new())
+                (Machine::Pinned(Core::new(Pinned::new(EntrySchema), Ledger, arena, parts)), Vec::new())
             }
             Executors::WorkStealing => {
                 let (executor, crew, feeds) = work_stealing(EntrySchema, &pool, WORKERS, 2);

@@ -445,7 +445,7 @@ mod tests {
             let read = schema.read(Payload::copy(&payload, &mut scratch).unwrap());
             let outcome = read.map_err(|refusal| refusal.reason).and_then(|event| {
                 let origin = Origin { partition: 0, offset };
-                TreasureHunt.apply(&event, origin, &mut arena, &mut Output::new(&mut buffer))
+                TreasureHunt::default().apply(&event, origin, &mut arena, &mut Output::new(&mut buffer))
             });
             match written {
                 Written::Valid { .. } => assert!(outcome.is_ok(), "{}", String::from_utf8_lossy(&payload)),

@@ -62,7 +62,7 @@ impl Bench {
         };
         let arena = Arena::new(ARENA_SLOTS, PARTITIONS as u32, ARENA_SEED);
         Bench {
-            core: Core::new(Pinned(HuntSchema::new(HUNT, LIMITS)), TreasureHunt, arena, parts),
+            core: Core::new(Pinned::new(HuntSchema::new(HUNT, LIMITS)), TreasureHunt::default(), arena, parts),
             releaser: Releaser::new(&pool),
             pool,
             allocator,
