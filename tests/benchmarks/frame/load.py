@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -23,10 +23,13 @@ from eventengine_harness.locations import TESTS
 from frame import peers, programs
 from frame.context import Context
 from frame.histograms import Histogram
-from frame.tables import megabytes, milliseconds, quantity
+from frame.tables import Row, megabytes, milliseconds, quantity
 
 ENGINE: Final = TESTS / "benchmarks" / "engine.yaml"
 OURS: Final = "eventengine"
+WORK_STEALING: Final = "eventengine, work-stealing"
+"""The other executor; it stands beside the pinned one and is never what a peer is held against."""
+OWN: Final = (OURS, WORK_STEALING)
 SUSTAINED: Final = 0.999
 TRIES: Final = 3
 RATE_STEP: Final = 1_000
@@ -114,6 +117,22 @@ class Result:
             raise HarnessError(f"{self.system} did not report {name}")
         return max(known)
 
+    def latency_row(self, what: str, name: str, limit_milliseconds: float, note: str = "") -> Row:
+        """A percentile against its limit; lost where nothing was measured, or the rate was not sustained.
+
+        It depends on the machine and does not gate.
+        """
+        value = self.latency.figures()[name] / 1e6
+        if not self.latency.total:
+            limit = f"≤ {quantity(limit_milliseconds, 'ms')}"
+            note = "; ".join(filter(None, (note, "the run was given up: the rate is not sustained")))
+            return Row(what, "not measured", limit, False, note, gates=False)
+        row = Row.at_most(what, value, limit_milliseconds, "ms", note=note, gates=False)
+        if self.sustained:
+            return row
+        note = "; ".join(filter(None, (note, "the rate is not sustained")))
+        return replace(row, holds=False, note=note)
+
     def cells(self) -> list[str]:
         """A row of the table of systems."""
         figures = self.latency.figures()
@@ -134,9 +153,9 @@ class Result:
         return {"system": self.system, "sustained": self.sustained, "runs": list(self.documents)}
 
 
-def engine_files(folder: Path, chunks: int | None) -> list[str | Path]:
+def engine_files(folder: Path, chunks: int | None, executor: str = "pinned") -> list[str | Path]:
     """Configuration and identity of the measured engine, written in the form that the native half reads."""
-    config = load_engine_config(ENGINE.read_text(), ENGINE.name)
+    config = load_engine_config(ENGINE.read_text(), ENGINE.name).model_copy(update={"executor": executor})
     if chunks is not None:
         pool = config.buffer_pool.model_copy(update={"chunks": chunks})
         config = config.model_copy(update={"buffer_pool": pool})
@@ -144,7 +163,7 @@ def engine_files(folder: Path, chunks: int | None) -> list[str | Path]:
     files = {"config": json.dumps(config.to_native()), "identity": identity.to_native()}
     words: list[str | Path] = []
     for name, text in files.items():
-        path = folder / f"{name}-{config.buffer_pool.chunks}.json"
+        path = folder / f"{name}-{executor}-{config.buffer_pool.chunks}.json"
         path.write_text(text)
         words += [f"--{name}", path]
     return words
@@ -165,13 +184,16 @@ def keeps_up(document: Mapping[str, Any]) -> bool:
 class Systems:
     """The systems that can run here, by name, ours first; and those that can't, with the reason.
 
-    `chunks` is the size of our pool, where the configuration's own isn't meant.
+    `chunks` is the size of our pool, where the configuration's own isn't meant; `executors` adds our other executor.
     """
 
-    def __init__(self, context: Context, chunks: int | None = None) -> None:
+    def __init__(self, context: Context, chunks: int | None = None, *, executors: bool = False) -> None:
         self.commands: dict[str, list[str | Path]] = {
             OURS: [context.program("engine"), *engine_files(context.folder, chunks)]
         }
+        if executors:
+            files = engine_files(context.folder, chunks, "work-stealing")
+            self.commands[WORK_STEALING] = [context.program("engine"), *files]
         self.absent: dict[str, str] = {}
         for peer in peers.ALL:
             try:
@@ -183,7 +205,7 @@ class Systems:
     @property
     def peers(self) -> list[str]:
         """All but ours."""
-        return [name for name in self.commands if name != OURS]
+        return [name for name in self.commands if name not in OWN]
 
     def run(self, context: Context, system: str, load: Load, *more: str) -> Result:
         """One run; repeated while the platform stalled beside it, and kept as disturbed if it always did."""
@@ -206,16 +228,27 @@ class Systems:
 def highest_sustained(
     run: Callable[[int, bool], Result], shares: Sequence[float]
 ) -> tuple[Result, Result | None]:
-    """The capacity (as many events as are taken), and the first of its shares that is sustained, from the top.
+    """The capacity (as many events as are taken), and the highest of its shares that is sustained.
 
-    `run(rate, short)` measures one rate; rate 0 measures the capacity.
+    `run(rate, short)` measures one rate; rate 0 measures the capacity. A queue that is always full may slow a system
+    down, so that it sustains more than it takes then: shares above 1 are tried from the lowest until one fails, those
+    below only if 1 itself, or the lowest above, fails.
     """
     capacity = run(0, True)
-    for share in shares:
+    best: Result | None = None
+
+    def sustains(share: float) -> Result | None:
         rate = int(capacity.achieved_per_second * share) // RATE_STEP * RATE_STEP
-        if rate <= 0:
+        result = run(rate, False) if rate > 0 else None
+        return result if result is not None and result.sustained else None
+
+    for share in sorted(share for share in shares if share >= 1):
+        found = sustains(share)
+        if found is None:
             break
-        result = run(rate, False)
-        if result.sustained:
-            return capacity, result
-    return capacity, None
+        best = found
+    for share in sorted((share for share in shares if share < 1), reverse=True):
+        if best is not None:
+            break
+        best = sustains(share)
+    return capacity, best

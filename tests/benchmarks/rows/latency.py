@@ -2,8 +2,9 @@
 
 Every ten milliseconds 240 events are due in one instant and 960 evenly after it. Each system is measured at that rate,
 and if it can't sustain it, at half of it and at a quarter; ours is measured beside it at the same rate, and only
-there the two are compared. The last rows are of ours alone: every quarter of a second 8,000 events of the lowest
-priority are due in one instant, as when 8,000 players open a district, and beside them come events of priority 0.
+there the two are compared. Ours alone is then measured at shares of its own capacity, with even arrivals and with
+arrivals at random, for orientation. The last rows are of ours alone, too: every quarter of a second 8,000 events of the
+lowest priority are due in one instant, as when 8,000 players open a district, and beside them come events of priority 0.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 from frame.context import Context, alternating
 from frame.histograms import Histogram
-from frame.load import COLUMNS, OURS, Load, Result, Systems
+from frame.load import COLUMNS, OURS, RATE_STEP, Load, Result, Systems
 from frame.tables import Detail, Row, Table
 
 RATES: Final = (120_000, 60_000, 30_000)
@@ -21,6 +22,8 @@ PERIODS_PER_SECOND: Final = 100
 RATIO: Final = 10.0
 MARGIN: Final = 0.1
 COMPARED: Final = ("go-std", "go-sonic", "java-g1", "java-zgc")
+SHARES_OF_CAPACITY: Final = (0.5, 0.8, 0.95)
+ARRIVALS: Final = {"even": "even arrivals", "random": "arrivals at random (Poisson)"}
 MIXED: Final = ("--rate", "40000", "--burst", "8000", "--period", "250", "--urgent-rate", "20000")
 DISTRICT_CHUNKS: Final = 10_240
 """Room for the 8,000 events of one opened district and for what comes beside them."""
@@ -59,8 +62,8 @@ def own_rows(ours: Result) -> list[Row]:
             ours.sustained,
             f"{ours.achieved_per_second:,.0f} events/s",
         ),
-        Row.at_most(f"{what}: p99", figures["p99"] / 1e6, 0.2, "ms", note="the article: 1.4 ms", gates=False),
-        Row.at_most(f"{what}: p99.9", figures["p999"] / 1e6, 1.0, "ms", gates=False),
+        ours.latency_row(f"{what}: p99", "p99", 0.2, "the article: 1.4 ms"),
+        ours.latency_row(f"{what}: p99.9", "p999", 1.0),
         Row.shown(f"{what}: p50", figures["p50"] / 1e6, "ms"),
         Row.shown(f"{what}: max", figures["max"] / 1e6, "ms"),
         Row.at_most(
@@ -114,6 +117,29 @@ def same_work_row(results: dict[str, Result]) -> Row:
     )
 
 
+def loaded_rows(context: Context, systems: Systems) -> tuple[list[Row], list[Result]]:
+    """Ours at shares of what it takes when it is given as much as it takes."""
+    file = context.corpus("hunt-700")
+    capacity = systems.run(context, OURS, Load(file, 0, 2, 2)).achieved_per_second
+    rows, results = [], []
+    for share in SHARES_OF_CAPACITY:
+        load = Load(
+            file, int(capacity * share) // RATE_STEP * RATE_STEP, context.choose(3, 15), context.choose(2, 4)
+        )
+        for arrivals, words in ARRIVALS.items():
+            result = systems.run(context, OURS, load, "--arrivals", arrivals)
+            results.append(result)
+            figures = {name: value / 1e6 for name, value in result.latency.figures().items()}
+            note = f"p50 {figures['p50']:.3g} ms, p99.9 {figures['p999']:.3g} ms, max {figures['max']:.3g} ms"
+            what = f"{share:.0%} of the capacity, {load.rate:,} events/s of 700 B, {words}: p99"
+            rows.append(
+                Row.shown(
+                    what, figures["p99"], "ms", note=note + ("" if result.sustained else "; not sustained")
+                )
+            )
+    return rows, results
+
+
 def mixed_row(context: Context) -> tuple[Row, Result]:
     """Priority 0 beside bursts of 8,000 events of the lowest priority."""
     systems = Systems(context, DISTRICT_CHUNKS)
@@ -155,9 +181,18 @@ def measure(context: Context) -> Table:
         lines = [result.cells() for result in results.values()]
         details.append(Detail(f"{rate:,} events/s of 700 B, a fifth of them in bursts:", COLUMNS, lines))
         data[str(rate)] = [result.data() for result in results.values()]
+    loaded, at_shares = loaded_rows(context, systems)
+    details.append(
+        Detail(
+            "Ours at shares of its capacity, even and random arrivals in turns:",
+            COLUMNS,
+            [result.cells() for result in at_shares],
+        )
+    )
+    data["loaded"] = [result.data() for result in at_shares]
     mixed, result = mixed_row(context)
     data["mixed"] = result.data()
     rows = own_rows(first[OURS])
     rows += [ratio_row(name, systems.absent, pairs) for name in COMPARED]
-    rows += [same_work_row(first), mixed]
+    rows += [same_work_row(first), *loaded, mixed]
     return Table("Latency under bursts: applied minus intended, in process, 2 cores", rows, details, data)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from eventengine_harness.exceptions import HarnessError
 from frame import peers
-from frame.load import Load, Result, achieved, engine_files, highest_sustained, keeps_up
+from frame.load import WORK_STEALING, Load, Result, achieved, engine_files, highest_sustained, keeps_up
 from rows import latency, throughput
 
 
@@ -80,6 +80,31 @@ def test_the_sweep_falls_from_the_capacity_to_the_first_rate_that_is_sustained()
     assert best.offered_per_second == 80_000
 
 
+@pytest.mark.parametrize(
+    ("limit", "asked", "found"),
+    [
+        (125_000, [0, 100_000, 110_000, 120_000, 140_000], 120_000),
+        (1_000_000, [0, 100_000, 110_000, 120_000, 140_000], 140_000),
+        (96_000, [0, 100_000, 95_000], 95_000),
+    ],
+)
+def test_a_system_that_sustains_more_than_it_takes_with_a_full_queue_is_asked_for_more(
+    limit: int, asked: list[int], found: int
+) -> None:
+    rates: list[int] = []
+
+    def run(rate: int, short: bool) -> Result:
+        rates.append(rate)
+        if short:
+            return result(offered=100_000)
+        return result(offered=rate, elapsed_seconds=1.0 if rate <= limit else 1.1)
+
+    _, best = highest_sustained(run, (1.4, 1.2, 1.1, 1.0, 0.95, 0.9))
+    assert rates == asked
+    assert best is not None
+    assert best.offered_per_second == found
+
+
 def test_a_system_that_sustains_nothing_has_no_rate() -> None:
     _, best = highest_sustained(
         lambda rate, _: result(offered=max(rate, 10_000), elapsed_seconds=3), (0.9, 0.5)
@@ -101,6 +126,9 @@ def test_the_measured_engine_is_told_in_the_form_of_the_contract(tmp_path: Path)
     assert (flags[0], flags[2]) == ("--config", "--identity")
     assert config["buffer_pool"] == {"chunk_bytes": 1024, "chunks": 512}
     assert identity["pinning"] == "Required"
+    assert config["executor"] == "pinned"
+    other = json.loads(Path(engine_files(tmp_path, 512, "work-stealing")[1]).read_text())
+    assert other == {**config, "executor": "work-stealing"}
 
 
 def test_throughput_is_held_against_the_best_peer_and_names_what_is_absent() -> None:
@@ -113,6 +141,7 @@ def test_throughput_is_held_against_the_best_peer_and_names_what_is_absent() -> 
             result("fast", offered=11_000),
         ],
         "none": [],
+        WORK_STEALING: [result(WORK_STEALING, offered=15_000)],
     }
     row = throughput.ratio_row("148 B", found, {"gone": "no JDK"})
     assert row.holds
@@ -120,6 +149,8 @@ def test_throughput_is_held_against_the_best_peer_and_names_what_is_absent() -> 
     assert "fast's 10,000" in row.note
     assert "gone" in row.note
     assert throughput.ratio_row("148 B", {**found, "eventengine": []}, {}).holds is False
+    executors = throughput.executors_row("148 B", found)
+    assert (executors.reached, executors.holds) == ("0.5×", None)
 
 
 def test_latency_is_compared_only_at_a_rate_that_the_peer_sustains() -> None:
@@ -129,6 +160,17 @@ def test_latency_is_compared_only_at_a_rate_that_the_peer_sustains() -> None:
     assert "120,000 it can't sustain" in lower.note
     assert latency.ratio_row("go-std", {}, {}).holds is False
     assert latency.ratio_row("go-std", {"go-std": "no Go"}, {}).note == "no Go"
+
+
+def test_a_percentile_without_samples_is_lost_and_so_is_one_of_a_rate_that_was_not_sustained() -> None:
+    held = result(p99=100_000).latency_row("p99", "p99", 0.2, "the article: 1 ms")
+    assert (held.reached, held.holds, held.gates) == ("0.1 ms", True, False)
+    late = result(p99=100_000, elapsed_seconds=2.0).latency_row("p99", "p99", 0.2)
+    assert late.holds is False
+    assert "not sustained" in late.note
+    given_up = result(overrun=True, latency={"counts": [], "max": 0}).latency_row("p99", "p99", 0.2)
+    assert (given_up.reached, given_up.holds) == ("not measured", False)
+    assert "given up" in given_up.note
 
 
 def test_systems_that_did_other_work_lose_the_row() -> None:

@@ -523,7 +523,8 @@ mod tests {
         assert_eq!(again.index, raw.index);
         assert_ne!(again.generation, raw.generation);
         allocator.take_back(second);
-        let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| allocator.take_back(stranger)));
+        let refused =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| allocator.take_back(stranger)));
         assert!(refused.is_err(), "a chunk goes back to its own home only");
     }
 

@@ -99,7 +99,8 @@ fn measure<X: Executor<Schema = HuntSchema>>(
         cut_requested: Arc::clone(&cut_requested),
         stats: Arc::new(CoreStats::new(PARTITIONS)),
     };
-    let mut core = Core::new(executor, TreasureHunt::default(), Arena::new(4096, PARTITIONS as u32, 1), parts);
+    let mut core =
+        Core::new(executor, TreasureHunt::default(), Arena::new(4096, PARTITIONS as u32, 1), parts);
     let mut releaser = Releaser::new(&pool);
     let shedding = Shedding::new(0.3, 1, allocator.capacity(), 400);
     let allocated = tikv_jemalloc_ctl::thread::allocatedp::read().expect("jemalloc keeps statistics");

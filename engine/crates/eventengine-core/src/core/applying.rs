@@ -73,7 +73,9 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     /// Reads the event behind the one that was taken, and fetches what it is about while this one is applied.
     #[inline(always)]
     fn look_ahead(&mut self, input: usize, lane: usize) {
-        let Some(next) = self.inputs[input][lane].peek().filter(|next| next.kind == Kind::Event) else { return };
+        let Some(next) = self.inputs[input][lane].peek().filter(|next| next.kind == Kind::Event) else {
+            return;
+        };
         // SAFETY: it waits in a lane of this core's, which is the only one to claim what comes through it.
         let Some(event) = (unsafe { self.executor.read_ahead(next, &self.pool) }) else { return };
         let partition = partition_of(next, self.program.routing(&event));

@@ -74,7 +74,12 @@ impl Rig {
         };
         let arena = Arena::new(256, PARTITIONS as u32, 11);
         Rig {
-            core: Core::new(Pinned::new(HuntSchema::new(SETTINGS, LIMITS)), TreasureHunt::default(), arena, parts),
+            core: Core::new(
+                Pinned::new(HuntSchema::new(SETTINGS, LIMITS)),
+                TreasureHunt::default(),
+                arena,
+                parts,
+            ),
             releaser: Releaser::new(&pool),
             pool,
             allocator: allocators.pop().unwrap(),

@@ -5,13 +5,13 @@
 //! every measured system prints.
 //!
 //! Arguments: `--config` and `--identity`, the two files that an engine is told by; `--file` payloads, `--rate` events a second (0: as fast as they are taken),
-//! `--burst` of them at once in each period of `--period` milliseconds, `--warmup` and
+//! `--burst` of them at once in each period of `--period` milliseconds or `--arrivals random`, `--warmup` and
 //! `--seconds`. With `--urgent-rate` these are of the lowest priority, and so many events
 //! of priority 0 a second come evenly beside them.
 
 use eventengine_benchmarks::arguments::Arguments;
 use eventengine_benchmarks::payloads::Payloads;
-use eventengine_benchmarks::schedule::Schedule;
+use eventengine_benchmarks::schedule::{Arrivals, Schedule};
 use eventengine_benchmarks::threads::{now_nanoseconds, status_bytes};
 use eventengine_benchmarks::{histogram, refuse, report};
 use eventengine_core::histogram::Counts;
@@ -36,10 +36,16 @@ const PRIORITIES: usize = 3;
 
 /// Events of one priority.
 struct Stream {
-    schedule: Schedule,
     priority: u8,
-    next: u64,
-    end: u64,
+    arrivals: Arrivals,
+    due: Option<u64>,
+}
+
+impl Stream {
+    fn new(schedule: Schedule, seconds: u64, priority: u8) -> Stream {
+        let mut arrivals = schedule.arrivals(seconds);
+        Stream { priority, due: arrivals.next(), arrivals }
+    }
 }
 
 /// What one phase of a run showed.
@@ -108,10 +114,7 @@ impl Run {
     fn offer_due(&mut self, stream: &mut Stream, begin: u64, phase: &mut Phase) -> bool {
         let now = now_nanoseconds() - begin;
         for _ in 0..OFFERS {
-            if stream.next == stream.end {
-                return true;
-            }
-            let due = stream.schedule.due(stream.next);
+            let Some(due) = stream.due else { return true };
             if due > now {
                 return false;
             }
@@ -119,7 +122,7 @@ impl Run {
                 phase.overrun |= now - due > BEHIND_NANOSECONDS_MAX;
                 return false;
             }
-            stream.next += 1;
+            stream.due = stream.arrivals.next();
             phase.offered += 1;
         }
         false
@@ -195,12 +198,12 @@ fn streams(arguments: &Arguments, seconds: u64) -> Vec<Stream> {
     let rate = arguments.get("rate", 0);
     let urgent_rate: u64 = arguments.get("urgent-rate", 0);
     let schedule = Schedule::new(rate, arguments.get("burst", 0), arguments.get("period", 10));
-    let stream = |schedule: Schedule, priority| Stream {
-        schedule,
-        priority,
-        next: 0,
-        end: schedule.events_in(seconds),
+    let schedule = match arguments.get("arrivals", "even".to_owned()).as_str() {
+        "even" => schedule,
+        "random" => schedule.at_random(),
+        other => refuse(&format!("--arrivals {other}: even or random")),
     };
+    let stream = |schedule, priority| Stream::new(schedule, seconds, priority);
     match (rate, urgent_rate) {
         (0, _) => Vec::new(),
         (_, 0) => vec![stream(schedule, 0)],

@@ -62,7 +62,12 @@ impl Bench {
         };
         let arena = Arena::new(ARENA_SLOTS, PARTITIONS as u32, ARENA_SEED);
         Bench {
-            core: Core::new(Pinned::new(HuntSchema::new(HUNT, LIMITS)), TreasureHunt::default(), arena, parts),
+            core: Core::new(
+                Pinned::new(HuntSchema::new(HUNT, LIMITS)),
+                TreasureHunt::default(),
+                arena,
+                parts,
+            ),
             releaser: Releaser::new(&pool),
             pool,
             allocator,

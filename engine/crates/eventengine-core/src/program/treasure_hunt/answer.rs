@@ -92,12 +92,7 @@ pub(super) fn write(
 }
 
 #[inline(always)]
-fn write_fields(
-    output: &mut Output<'_>,
-    event: &Move,
-    progress: Progress,
-    rank: Option<usize>,
-) {
+fn write_fields(output: &mut Output<'_>, event: &Move, progress: Progress, rank: Option<usize>) {
     // Each text is a constant where it is written, so that it is stored and not copied.
     output.text("{\"producer\":");
     output.number(u64::from(event.producer));

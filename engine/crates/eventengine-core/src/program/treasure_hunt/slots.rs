@@ -111,7 +111,8 @@ impl Team<'_> {
         add(self.0, team::EVENTS, 1);
         match event.kind {
             EventKind::ClueDiscovered => {
-                let clues = &mut self.0[team::CLUES_OF_PUZZLE..][..PUZZLES_MAX as usize][event.puzzle as usize];
+                let clues =
+                    &mut self.0[team::CLUES_OF_PUZZLE..][..PUZZLES_MAX as usize][event.puzzle as usize];
                 let bit = 1_u8 << event.clue;
                 if *clues & bit != 0 {
                     return false;
@@ -192,7 +193,8 @@ impl District<'_> {
     /// All places are compared, without a branch: which one it is can't be predicted.
     #[inline]
     pub(super) fn rank(&self, team: u32) -> Option<usize> {
-        let found = places_of(self.0[district::BOARD..].first_chunk().expect("the board fits the slot"), team);
+        let found =
+            places_of(self.0[district::BOARD..].first_chunk().expect("the board fits the slot"), team);
         // A free place has team 0, too, but lies behind all that are taken.
         let rank = found.trailing_zeros() as usize;
         (rank < BOARD_TEAMS && self.place(rank).score > 0).then_some(rank)

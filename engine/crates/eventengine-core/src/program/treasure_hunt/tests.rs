@@ -88,12 +88,8 @@ fn equal_scores_rank_in_the_order_in_which_they_were_reached() {
     assert_eq!(game.clue(6, 0, 1)["rank"], 1);
     let output = game.clue(7, 0, 1);
     assert_eq!(output["rank"], 2);
-    let leaders: Vec<u64> = output["leaders"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|leader| leader["team"].as_u64().unwrap())
-        .collect();
+    let leaders: Vec<u64> =
+        output["leaders"].as_array().unwrap().iter().map(|leader| leader["team"].as_u64().unwrap()).collect();
     assert_eq!(leaders, [6, 7, 5]);
 }
 
@@ -105,11 +101,7 @@ fn a_team_outside_of_the_board_has_no_rank_until_it_earns_one() {
     }
     assert_eq!(game.clue(99, 0, 0)["rank"], Value::Null);
     assert_eq!(game.solved(99, 0)["rank"], 1);
-    assert_eq!(
-        game.solved(BOARD_TEAMS as u32 - 1, 0)["rank"],
-        2,
-        "the team that was pushed out comes back"
-    );
+    assert_eq!(game.solved(BOARD_TEAMS as u32 - 1, 0)["rank"], 2, "the team that was pushed out comes back");
 }
 
 #[test]
@@ -178,8 +170,13 @@ fn the_same_events_give_the_same_outputs_and_the_same_state() {
 fn leaders_are_told_as_they_are_now_after_a_rollback_and_in_any_number_of_districts() {
     let settings = Settings { districts: 1000, puzzles_per_district: 40, clues_per_puzzle: 5 };
     let arena = || {
-        let settings =
-            arena::Settings { capacity: 4096, partitions: 4, undo_images: 4096, checkpoints: 1, ..Default::default() };
+        let settings = arena::Settings {
+            capacity: 4096,
+            partitions: 4,
+            undo_images: 4096,
+            checkpoints: 1,
+            ..Default::default()
+        };
         Arena::with_settings(&settings).unwrap()
     };
     let game = |arena| Game {
