@@ -2,9 +2,9 @@
 
 Every ten milliseconds 240 events are due in one instant and 960 evenly after it. Each system is measured at that rate,
 and if it can't sustain it, at half of it and at a quarter; ours is measured beside it at the same rate, and only
-there the two are compared. Ours alone is then measured at shares of its own capacity, with even arrivals and with
-arrivals at random, for orientation. The last rows are of ours alone, too: every quarter of a second 8,000 events of the
-lowest priority are due in one instant, as when 8,000 players open a district, and beside them come events of priority 0.
+there the two are compared. Ours alone is then measured at shares of its own capacity, with even arrivals and arrivals
+at random, for orientation. The last rows are of ours alone, too: every quarter of a second 8,000 events of the
+lowest priority are due in one instant, as when 8,000 players open a district; beside them come events of priority 0.
 """
 
 from __future__ import annotations

@@ -182,7 +182,10 @@ pub(super) fn walk(
     if payload.len() > limits.bytes || limits.depth == 0 {
         return false;
     }
-    record.used.fill(0);
+    // The C library's fill of nothing may store, under an empty mask, to where nothing lies: the CPU takes long for that.
+    if !record.used.is_empty() {
+        record.used.fill(0);
+    }
     let mut run = Run {
         plan,
         limits,

@@ -19,8 +19,7 @@ impl<'a> Payload<'a> {
     /// payload are lost. `None` if there is no room for them.
     pub fn seal(buffer: &'a mut [u8], length: usize) -> Option<Payload<'a>> {
         let padded = buffer.get_mut(..length.checked_add(PADDING)?)?;
-        // As an array, it is stored by a few instructions: the C library's fill for short lengths stalls on lines that
-        // come from another core.
+        // As an array, it is stored by a few instructions.
         *padded[length..].first_chunk_mut::<PADDING>()? = [0; PADDING];
         Some(Payload { padded, source: 0 })
     }
