@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from eventengine_operator.clients.engine_reports import EngineReports
+from eventengine_operator.clients.errors import ConflictError
 from eventengine_operator.clients.event_posting import EventPoster
 from eventengine_operator.clients.kubernetes_api import (
     AUTOSCALERS,
@@ -135,7 +136,10 @@ class World:
         try:
             for _ in range(RECONCILES_MAX):
                 before = api.writes
-                await reconciler.reconcile(EngineKey(self.namespace, name))
+                try:
+                    await reconciler.reconcile(EngineKey(self.namespace, name))
+                except ConflictError:
+                    continue  # a controller reported on an object in between: decided anew, as the queue would have it
                 if api.writes == before:
                     return api.writes
         finally:
