@@ -60,6 +60,7 @@ ALTERNATIVES: dict[str, str] = {
     "certificates.mode": "cert-manager",
     "certificates.issuerRef": "{name: company, kind: ClusterIssuer}",
     "certificates.duration": "24h",
+    "operator.brokerCredentials": "true",
     "adapter.maxUnavailable": "50%",
     "adapter.topologySpreadConstraints": "[]",
     "adapter.brokerLag": "false",
@@ -325,6 +326,22 @@ def test_nodes_may_be_touched_only_where_tainting_is_asked_for(objects: list[dic
     assert [rule["verbs"] for _, rule in rules(tainting) if "nodes" in rule["resources"]] == [
         ["get", "list", "patch"]
     ]
+
+
+def test_secrets_are_granted_only_where_that_was_asked_for() -> None:
+    values = {"operator.followSecrets": "false", "operator.brokerCredentials": "true"}
+    granting = render(values=merged(values))
+    extra = [
+        (rule["resources"], set(rule["verbs"]))
+        for role, rule in rules(granting)
+        if role == "ClusterRole eventengine-operator"
+        and not {"secrets", "roles"}.isdisjoint(rule["resources"])
+    ]
+    assert extra == [
+        (["roles", "rolebindings"], {"get", "list", "watch", "create", "patch", "delete"}),
+        (["secrets"], {"get"}),
+    ]
+    assert read_settings(environment(granting, "eventengine-operator")).broker_credentials
 
 
 def test_api_services_are_changed_by_name_only_and_not_at_all_when_the_mode_is_off(

@@ -41,6 +41,7 @@ from .security.tokens import TokenReviews
 from .serving import serve
 from .settings import Address, Settings, SettingsError, describe_settings, read_settings
 from .sources.broker_sampling import BrokerSampling
+from .sources.broker_secrets import BrokerSecrets
 from .sources.engine_pods import EnginePods
 from .sources.kafka_brokers import KafkaBrokers
 from .sources.sampling import Sampling
@@ -79,7 +80,12 @@ class Adapter:
             self._note_read,
         )
         self._broker_sampling = BrokerSampling(
-            self._pods.fleet, KafkaBrokers(), self._store, time.time, self._note_broker_read
+            self._pods.fleet,
+            KafkaBrokers(),
+            BrokerSecrets(client, time.monotonic),
+            self._store,
+            time.time,
+            self._note_broker_read,
         )
         self._health = Health(
             live={"sampling-timely": self._sampling.is_timely},

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
+from .broker_credentials import CREDENTIAL_FILES
 from .modelling import Model, validation
 from .quantities import Duration
 
@@ -49,11 +50,29 @@ Properties = Annotated[
 ]
 
 
+Credentials = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$", max_length=63)]
+CREDENTIALS_DESCRIPTION: Final = (
+    "Folder below /etc/eventengine/credentials with what is shown to brokers: username and password, tls.crt and "
+    "tls.key, ca.crt, as far as they are needed. In Kubernetes the name of a Secret with these keys, which the "
+    "operator mounts there. Read at start."
+)
+
+
 def _check_properties(properties: dict[str, str]) -> dict[str, str]:
     for name in sorted(properties):
         if name in KAFKA_PROPERTIES_REFUSED:
             raise ValueError(f"the property `{name}` is the engine's own to set; remove it")
     return properties
+
+
+def _check_credentials(credentials: str | None, properties: dict[str, str]) -> None:
+    if credentials is None:
+        return
+    for name in CREDENTIAL_FILES.values():
+        if name in properties:
+            raise ValueError(
+                f"the property `{name}` comes with the credentials {credentials!r}; remove one of them"
+            )
 
 
 class Graph(Model):
@@ -114,8 +133,14 @@ class KafkaSource(Model):
     properties: Properties = Field(
         {}, description="Further librdkafka properties, such as security.protocol."
     )
+    credentials: Credentials | None = Field(None, description=CREDENTIALS_DESCRIPTION)
 
     _properties = field_validator("properties")(_check_properties)
+
+    @model_validator(mode="after")
+    def _say_it_once(self) -> KafkaSource:
+        _check_credentials(self.credentials, self.properties)
+        return self
 
 
 class TcpSource(Model):
@@ -186,8 +211,14 @@ class KafkaSink(Model):
         description="The topic to write; made with the source's partition count where missing."
     )
     properties: Properties = Field({}, description="Further librdkafka properties, such as compression.type.")
+    credentials: Credentials | None = Field(None, description=CREDENTIALS_DESCRIPTION)
 
     _properties = field_validator("properties")(_check_properties)
+
+    @model_validator(mode="after")
+    def _say_it_once(self) -> KafkaSink:
+        _check_credentials(self.credentials, self.properties)
+        return self
 
 
 class Sink(Model):
@@ -488,7 +519,7 @@ class EngineConfig(Model):
                 "service_time_nanoseconds": self.program.service_time,
             },
             "sources": [self._native_source(source) for source in self.sources],
-            "sinks": [sink.model_dump(by_alias=False) for sink in self.sinks],
+            "sinks": [_without_credentials(sink.model_dump(by_alias=False)) for sink in self.sinks],
             "changelog": {"topic": self.changelog.topic or f"{self.group_id}-changelog"},
             "dead_letter": {
                 "topic": self.dead_letter.topic or f"{self.group_id}-dead-letter",
@@ -521,10 +552,17 @@ class EngineConfig(Model):
         }
 
     def _native_source(self, source: Source) -> dict[str, Any]:
-        native = source.model_dump(by_alias=False)
+        native = _without_credentials(source.model_dump(by_alias=False))
         if native["kafka"] is not None:
             native["kafka"]["group_id"] = self.group_id
         return native
+
+
+def _without_credentials(native: dict[str, Any]) -> dict[str, Any]:
+    """The native module gets properties; whoever starts it adds those that the credentials stand for."""
+    if native["kafka"] is not None:
+        del native["kafka"]["credentials"]
+    return native
 
 
 INACTIVE_KEYS: Final = {

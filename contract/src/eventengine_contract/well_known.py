@@ -58,9 +58,11 @@ ENV_POD: Final = "EVENTENGINE_POD"
 ENV_CPU_LIMIT_MILLICORES: Final = "EVENTENGINE_CPU_LIMIT_MILLICORES"
 ENV_MEMORY_LIMIT_BYTES: Final = "EVENTENGINE_MEMORY_LIMIT_BYTES"
 ENV_PINNING: Final = "EVENTENGINE_PINNING"
+ENV_CREDENTIALS_FOLDER: Final = "EVENTENGINE_CREDENTIALS_FOLDER"
 
 ENGINE_CONFIG_PATH: Final = "/etc/eventengine/engine.yaml"
 CONFIG_MAP_KEY: Final = "engine.yaml"
+CREDENTIALS_FOLDER: Final = "/etc/eventengine/credentials"
 
 
 def engine_labels(engine: str) -> dict[str, str]:
@@ -77,6 +79,11 @@ def engine_labels(engine: str) -> dict[str, str]:
 def pod_selector(engine: str) -> dict[str, str]:
     """Immutable labels that select the pods of `engine` and no others in their namespace."""
     return {LABEL_COMPONENT: COMPONENT_ENGINE, LABEL_ENGINE: engine}
+
+
+def broker_credentials_role_name(engine: str) -> str:
+    """Name of the Role, and of its binding, by which the adapter reads what `engine` shows its brokers."""
+    return f"{engine}-broker-credentials"
 
 
 def config_map_name(engine: str) -> str:

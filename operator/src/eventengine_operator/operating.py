@@ -34,6 +34,7 @@ from .handlers.queueing import KeyQueue
 from .handlers.reconciler import Reconciler
 from .handlers.secret_follower import SecretReferences, follow_secrets
 from .handlers.watching import Watches
+from .manifests.children import BROKER_CREDENTIALS
 from .manifests.metrics_apis import AdapterPlace
 from .manifests.scaled_objects import KedaScaler
 from .measuring import Measurements
@@ -79,6 +80,7 @@ class Operator:
             self._reports,
             EventPoster(api, settings.holder),
             settings.default_image,
+            settings.namespace,
             when_read=self._push,
             when_mounting=self._secrets.remember if settings.follow_secrets else None,
             when_canary=self._canary_reconciled,
@@ -165,8 +167,14 @@ class Operator:
         self._state = "the EventEngine CRD isn't served"
         await self._await_crd()
         self._state = "the watches are starting"
+        granted = BROKER_CREDENTIALS if self._settings.broker_credentials else frozenset[str]()
         features = Features(
-            self._api, self._settings.watch_namespaces, self._hear, self._everybody.set, self._measurements
+            self._api,
+            self._settings.watch_namespaces,
+            self._hear,
+            self._everybody.set,
+            self._measurements,
+            granted,
         )
         await self._look_at(features)
         loop = asyncio.get_running_loop()

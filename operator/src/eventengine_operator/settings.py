@@ -45,6 +45,8 @@ class Settings:
     """auto: both metrics APIs, external only where nobody has it. off: neither; ours are deleted."""
     certificates: CertificatesMode = "operator"
     """Who issues the adapter's certificate; what others issue is only read."""
+    broker_credentials: bool = False
+    """Let the adapter read the Secrets that sources name, by a Role; needs `get` on Secrets and rights on Roles."""
     adapter_service: str = ADAPTER_SERVICE
     adapter_service_port: int = 443
     follow_secrets: bool = True
@@ -151,6 +153,7 @@ def _parse(name: str, text: str) -> Any:
         "certificates": get_args(CertificatesMode),
         "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
         "follow_secrets": ("true", "false"),
+        "broker_credentials": ("true", "false"),
     }
     if name in choices and text not in choices[name]:
         raise ValueError(f"{text!r} is none of {', '.join(choices[name])}")

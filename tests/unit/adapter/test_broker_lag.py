@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from eventengine_adapter.apis.statuses import ApiError
+from eventengine_adapter.cluster.client import KubernetesError
 from eventengine_adapter.samples import forecasts
 from eventengine_adapter.samples.broker_lag import BrokerSample, KafkaTopic, OffsetsOfPartition, lag_of
 from eventengine_adapter.sources.broker_sampling import BrokerSampling
+from eventengine_adapter.sources.broker_secrets import BrokerSecrets
 from eventengine_adapter.sources.engine_pods import keep_engine
 from eventengine_adapter.sources.kafka_brokers import BrokerError, KafkaBrokers, refusal
 
@@ -128,17 +133,36 @@ class Brokers:
     def __init__(self, answer: dict[int, OffsetsOfPartition] | BrokerError) -> None:
         self.answer = answer
         self.asked = 0
+        self.shown: dict[str, dict[str, str]] = {}
+        """What was shown, by the name of the Secret."""
 
-    def offsets(self, topic: KafkaTopic) -> dict[int, OffsetsOfPartition]:
+    def offsets(self, topic: KafkaTopic, credentials: Mapping[str, str]) -> dict[int, OffsetsOfPartition]:
         self.asked += 1
+        self.shown[topic.credentials] = dict(credentials)
         if isinstance(self.answer, BrokerError):
             raise self.answer
         return self.answer
 
 
-async def ask(world: World, brokers: Brokers) -> BrokerSampling:
+class Secrets:
+    """A Kubernetes API that holds one Secret, or refuses to give it."""
+
+    def __init__(self, data: dict[str, bytes] | None = None, refusal_code: int = 404) -> None:
+        self.data = data
+        self.refusal_code = refusal_code
+        self.paths: list[str] = []
+
+    async def get(self, path: str, query: Any = None, accept: str = "") -> dict[str, Any]:
+        self.paths.append(path)
+        if self.data is None:
+            raise KubernetesError(self.refusal_code, "refused")
+        return {"data": {key: base64.b64encode(value).decode() for key, value in self.data.items()}}
+
+
+async def ask(world: World, brokers: Brokers, secrets: Secrets | None = None) -> BrokerSampling:
     """One round, until it has ended."""
-    sampling = BrokerSampling(world.fleet, brokers, world.store, lambda: world.now)
+    credentials = BrokerSecrets(secrets or Secrets(), lambda: world.now)
+    sampling = BrokerSampling(world.fleet, brokers, credentials, world.store, lambda: world.now)
     sampling.start_round()
     async with asyncio.timeout(5):
         await asyncio.gather(*sampling._asking.values())
@@ -177,6 +201,68 @@ async def test_brokers_that_fail_leave_the_reason_and_are_asked_again(world: Wor
     brokers.answer = {0: OffsetsOfPartition(0, 10, 4)}
     await ask(world, brokers)
     assert [i["value"] for i in world.external(LAG)] == ["6"]
+
+
+CERTIFIED = replace(
+    TOPIC,
+    properties=(("sasl.mechanism", "SCRAM-SHA-512"), ("security.protocol", "sasl_ssl")),
+    credentials="hunt-user",
+)
+
+
+async def test_brokers_are_shown_the_engines_own_credentials_and_no_others(world: World) -> None:
+    world.engine("hunt", topic=CERTIFIED)
+    world.engine("open", "other", topic=TOPIC)
+    secrets = Secrets({"username": b"hunt", "password": b"swordfish", "unrelated": b"x"})
+    brokers = Brokers({0: OffsetsOfPartition(0, 10, 4)})
+
+    await ask(world, brokers, secrets)
+
+    assert secrets.paths == ["/api/v1/namespaces/default/secrets/hunt-user"]
+    assert [i["value"] for i in world.external(LAG)] == ["6"]
+    assert brokers.shown == {
+        "": {},
+        "hunt-user": {"sasl.username": "hunt", "sasl.password": "swordfish"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("secrets", "words"),
+    [
+        (Secrets(refusal_code=403), "operator.brokerCredentials"),
+        (Secrets(refusal_code=404), "(Secret hunt-user) do not exist"),
+        (Secrets(refusal_code=500), "could not be read"),
+        (Secrets({"password": b"swordfish"}), "username and password"),
+        (Secrets({"ca.crt": b"\xff\xfeswordfish"}), "no UTF-8"),
+    ],
+)
+async def test_without_its_credentials_a_broker_is_not_asked_and_the_reason_is_told(
+    world: World, secrets: Secrets, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.engine("hunt", topic=CERTIFIED)
+    brokers = Brokers({})
+
+    await ask(world, brokers, secrets)
+
+    assert brokers.asked == 0
+    assert words in refused(world).message
+    assert "hunt-user" in refused(world).message
+    assert "swordfish" not in refused(world).message + caplog.text
+
+
+async def test_a_secret_is_read_again_after_a_minute_and_not_before(world: World) -> None:
+    api = Secrets({"username": b"hunt", "password": b"old"})
+    secrets = BrokerSecrets(api, lambda: world.now)
+    await secrets.properties("default", "hunt-user")
+    api.data = {"username": b"hunt", "password": b"new"}
+
+    assert (await secrets.properties("default", "hunt-user"))["sasl.password"] == "old"
+    world.now += 61
+    assert (await secrets.properties("default", "hunt-user"))["sasl.password"] == "new"
+    world.now += 61
+    api.data, api.refusal_code = None, 403
+    with pytest.raises(BrokerError, match="may not be read"):
+        await secrets.properties("default", "hunt-user")
 
 
 async def test_what_brokers_said_is_forgotten_with_the_engine(world: World) -> None:
@@ -238,6 +324,36 @@ def test_a_source_that_needs_credentials_is_not_asked_about_and_none_is_shown(
         KafkaBrokers().offsets(topic)
 
     assert "swordfish" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({}, "nobody would ask for them"),
+        ({"security.protocol": "sasl_ssl"}, "sets no sasl.mechanism"),
+        ({"security.protocol": "sasl_ssl", "sasl.mechanism": "GSSAPI"}, "sasl.mechanism GSSAPI"),
+        ({"security.protocol": "sasl_ssl", "sasl.mechanism": "OAUTHBEARER"}, "OAUTHBEARER"),
+        ({"security.protocol": "ssl", "sasl.kerberos.kinit.cmd": "touch /tmp/x"}, "sasl.kerberos.kinit.cmd"),
+        ({"security.protocol": "ssl", "ssl.ca.location": "/etc/shadow"}, "ssl.ca.location"),
+        ({"security.protocol": "ssl", "ssl.engine.location": "/tmp/x.so"}, "ssl.engine.location"),
+    ],
+)
+def test_with_credentials_too_only_what_is_harmless_is_honoured(
+    properties: dict[str, str], words: str
+) -> None:
+    assert words in refusal(properties, "hunt-user")
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"security.protocol": "ssl"},
+        {"security.protocol": "SASL_SSL", "sasl.mechanism": "scram-sha-256"},
+        {"security.protocol": "sasl_plaintext", "sasl.mechanisms": "PLAIN"},
+    ],
+)
+def test_a_name_and_a_password_or_a_certificate_are_shown(properties: dict[str, str]) -> None:
+    assert refusal(properties, "hunt-user") == ""
 
 
 @pytest.mark.parametrize("properties", [{}, {"security.protocol": "ssl"}, {"fetch.wait.max.ms": "5"}])

@@ -10,7 +10,7 @@ from eventengine_operator.resources.objects import Object
 UID = "11111111-2222-3333-4444-555555555555"
 DEFAULT_IMAGE = "eventengine/engine:0.1.0"
 
-KAFKA_SOURCE = {
+KAFKA_SOURCE: dict[str, Any] = {
     "name": "moves",
     "type": "kafka",
     "kafka": {"bootstrapServers": ["10.99.0.1:9092"], "topic": "hunt-events", "groupId": "hunt"},

@@ -36,7 +36,7 @@ from eventengine_operator.manifests.children import FEATURES, needed_names
 from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.pods import EngineReport, Pod
 
-from .samples import HPA, engine
+from .samples import HPA, KAFKA_SOURCE, engine
 
 TERMINATING = {"message": "no", "details": {"causes": [{"reason": "NamespaceTerminating"}]}}
 
@@ -79,9 +79,10 @@ def test_paths_are_those_of_the_api_server() -> None:
 
 
 def test_every_kind_of_child_can_be_written() -> None:
-    needed = needed_names(engine(autoscaling=HPA | {"driver": "keda"}), FEATURES)
+    source = {**KAFKA_SOURCE["kafka"], "credentials": "reader"}
+    of = engine(autoscaling=HPA | {"driver": "keda"}, engine={"sources": [{**KAFKA_SOURCE, "kafka": source}]})
     written = {*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS, SCALED_OBJECTS}
-    assert {type_of(item.kind) for item in needed} == written
+    assert {type_of(item.kind) for item in needed_names(of, FEATURES)} == written
 
 
 def test_every_kind_of_child_is_watched_or_looked_at() -> None:

@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 import yaml
-from eventengine_contract.well_known import pod_selector
+from eventengine_contract.well_known import CREDENTIALS_FOLDER, pod_selector
 from eventengine_operator.manifests.autoscalers import autoscaler
-from eventengine_operator.manifests.children import FEATURES, Circumstances, desired_children, needed_names
+from eventengine_operator.manifests.children import (
+    BROKER_CREDENTIALS,
+    FEATURES,
+    Circumstances,
+    desired_children,
+    needed_names,
+)
 from eventengine_operator.manifests.deployments import pod_template
 from eventengine_operator.manifests.quantities import decimal_quantity, memory_quantity
 from eventengine_operator.resources.engines import Engine, read_engine
@@ -51,6 +57,51 @@ def test_names_that_are_looked_at_are_those_of_the_children() -> None:
     assert of.spec is not None
     objects = desired_children(of, of.spec, Circumstances(with_autoscaler=True, features=FEATURES))
     assert [reference_of(item) for item in objects] == needed_names(of, FEATURES)
+
+
+def with_credentials() -> Engine:
+    """An engine whose two Kafka ends show brokers different Secrets."""
+    kafka = KAFKA_SOURCE["kafka"]
+    sink = {"bootstrapServers": kafka["bootstrapServers"], "topic": "out", "credentials": "writer"}
+    source = KAFKA_SOURCE | {"kafka": kafka | {"credentials": "reader.of-hunt"}}
+    return engine(engine={"sources": [source], "sinks": [{"name": "out", "type": "kafka", "kafka": sink}]})
+
+
+def access(of: Engine, features: frozenset[str] = FEATURES) -> list[Object]:
+    assert of.spec is not None, of.faults
+    objects = desired_children(of, of.spec, Circumstances(features=features, adapter_namespace="system"))
+    return [item for item in objects if item["kind"] in BROKER_CREDENTIALS]
+
+
+def test_the_adapter_may_read_exactly_the_secrets_that_sources_name() -> None:
+    role, binding = access(with_credentials())
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["reader.of-hunt"], "verbs": ["get"]}
+    ]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"] == "hunt-broker-credentials"
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "eventengine-adapter", "namespace": "system"}
+    ]
+    assert {item["metadata"]["ownerReferences"][0]["name"] for item in (role, binding)} == {"hunt"}
+
+
+def test_nothing_is_granted_without_a_secret_or_without_the_operators_being_told_to() -> None:
+    assert access(engine(**SHARED)) == []
+    assert access(with_credentials(), FEATURES - BROKER_CREDENTIALS) == []
+
+
+def test_pods_mount_each_secret_where_the_engine_looks_for_it() -> None:
+    pod = template(with_credentials())["spec"]
+    secrets = {
+        volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume
+    }
+    mounts = {mount["mountPath"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    assert sorted(secrets.values()) == ["reader.of-hunt", "writer"]
+    for name, secret in secrets.items():
+        mount = mounts[f"{CREDENTIALS_FOLDER}/{secret}"]
+        assert (mount["name"], mount["readOnly"]) == (name, True)
+        assert len(name) <= 63
+        assert "." not in name
 
 
 def test_unreadable_spec_needs_no_names() -> None:

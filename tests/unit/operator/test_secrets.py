@@ -29,7 +29,7 @@ from eventengine_operator.resources.mounted_secrets import (
 )
 from eventengine_operator.resources.objects import Object
 
-from .samples import DEFAULT_IMAGE, engine
+from .samples import DEFAULT_IMAGE, KAFKA_SOURCE, engine
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TOKEN = {"name": "token", "secret": {"secretName": "ingest-token"}}
@@ -45,6 +45,13 @@ HUNT, RACE = EngineKey("games", "hunt"), EngineKey("games", "race")
 
 def mounting(*volumes: Object) -> Any:
     return engine(pod={"template": {"volumes": list(volumes)}})
+
+
+def test_credentials_of_brokers_are_followed_as_what_the_user_mounts_is() -> None:
+    kafka = KAFKA_SOURCE["kafka"] | {"credentials": "reader"}
+    of = engine(engine={"sources": [KAFKA_SOURCE | {"kafka": kafka}]}, pod={"template": {"volumes": [TOKEN]}})
+    assert of.spec is not None, of.faults
+    assert referenced_secrets(of.spec) == (SecretReference("ingest-token"), SecretReference("reader"))
 
 
 def plan(secrets: dict[str, str | None], *volumes: Object) -> Plan:

@@ -23,6 +23,8 @@ class KafkaTopic:
     group: str
     from_earliest: bool
     properties: tuple[tuple[str, str], ...] = ()
+    credentials: str = ""
+    """Name of the Secret with what is shown to the brokers; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
@@ -18,6 +18,7 @@ from eventengine_adapter.samples.broker_lag import BrokerSample, KafkaTopic, Off
 from eventengine_adapter.samples.fleets import Engine, Fleet
 from eventengine_adapter.samples.store import SampleStore
 
+from .broker_secrets import BrokerSecrets
 from .kafka_brokers import BrokerError
 
 _log = logging.getLogger(__name__)
@@ -31,8 +32,8 @@ KNOWN_SECONDS: Final = 3
 class Brokers(Protocol):
     """What sampling needs of brokers."""
 
-    def offsets(self, topic: KafkaTopic) -> dict[int, OffsetsOfPartition]:
-        """The offsets of every partition of `topic`; blocks."""
+    def offsets(self, topic: KafkaTopic, credentials: Mapping[str, str]) -> dict[int, OffsetsOfPartition]:
+        """The offsets of every partition of `topic`; blocks. `credentials` are properties."""
         ...
 
 
@@ -43,12 +44,14 @@ class BrokerSampling:
         self,
         fleet: Callable[[], Fleet],
         brokers: Brokers,
+        secrets: BrokerSecrets,
         store: SampleStore,
         clock: Callable[[], float],
         on_read: Callable[[bool], None] = lambda _succeeded: None,
     ) -> None:
         self._fleet = fleet
         self._brokers = brokers
+        self._secrets = secrets
         self._store = store
         self._clock = clock
         self._on_read = on_read
@@ -89,7 +92,8 @@ class BrokerSampling:
             loop = asyncio.get_running_loop()
             # The second before the question: what is answered is at least as new as that.
             second = math.floor(self._clock())
-            offsets = await loop.run_in_executor(self._threads, self._brokers.offsets, topic)
+            credentials = await self._secrets.properties(engine.namespace, topic.credentials)
+            offsets = await loop.run_in_executor(self._threads, self._brokers.offsets, topic, credentials)
             lags = {
                 number: lag_of(found, from_earliest=topic.from_earliest) for number, found in offsets.items()
             }

@@ -120,6 +120,7 @@ def _kafka_topic(config: EngineConfig) -> KafkaTopic | None:
                 group=config.group_id,
                 from_earliest=source.kafka.start_from == "earliest",
                 properties=tuple(sorted(source.kafka.properties.items())),
+                credentials=source.kafka.credentials or "",
             )
     return None
 

@@ -5,9 +5,10 @@ first record behind a committed offset where only markers may be left; it joins
 no group, commits nothing, and keeps no payload. Calls block and run in threads
 of their own (`broker_sampling`); each has a deadline.
 
-Only sources that need no credentials are asked. Which properties of a source
-are honoured is a list here: a user who may declare an engine must not be able
-to make the adapter read its own files or show its identity to a broker.
+Credentials come from the Secret that the source names (`broker_secrets`), never
+from its properties. Which properties of a source are honoured is a list here: a
+user who may declare an engine must not be able to make the adapter read its own
+files, run a program, or show its identity to a broker.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from confluent_kafka import (
@@ -48,27 +50,56 @@ _COORDINATOR_MOVES: Final = frozenset(
     }
 )
 _HONOURED: Final = frozenset(
-    {"broker.address.family", "security.protocol", "socket.connection.setup.timeout.ms"}
+    {
+        "broker.address.family",
+        "sasl.mechanism",
+        "sasl.mechanisms",
+        "security.protocol",
+        "socket.connection.setup.timeout.ms",
+        "ssl.endpoint.identification.algorithm",
+    }
 )
 _PROTOCOLS: Final = frozenset({"plaintext", "ssl"})
-_CREDENTIALS: Final = ("sasl.", "ssl.")
+_PROTOCOLS_WITH_CREDENTIALS: Final = frozenset({"ssl", "sasl_ssl", "sasl_plaintext"})
+_MECHANISMS: Final = frozenset({"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"})
+"""Those that need no more than a name and a password. Kerberos would read files and run a program."""
+
+_SECURING: Final = ("sasl.", "ssl.")
 # The package names these without types, and without exporting the class.
 _EARLIEST: Final[Any] = kafka_admin.OffsetSpec.earliest()  # type: ignore[attr-defined,no-untyped-call]
 _LATEST: Final[Any] = kafka_admin.OffsetSpec.latest()  # type: ignore[attr-defined,no-untyped-call]
 _QUIET: Final = {"log_level": 0, "socket.timeout.ms": 3000, "client.id": "eventengine-adapter"}
 
 
+NO_CREDENTIALS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
 class BrokerError(Exception):
     """Nothing is known of a topic. The message is shown to users who ask for its lag."""
 
 
-def refusal(properties: Mapping[str, str]) -> str:
-    """Why a source with these properties is not asked about; empty if it is."""
+def refusal(properties: Mapping[str, str], credentials: str = "") -> str:
+    """Why a source with these properties, and that Secret for its credentials, is not asked about; empty if it is."""
     protocol = properties.get("security.protocol", "plaintext").lower()
-    needed = sorted(name for name in properties if name.startswith(_CREDENTIALS))
-    if protocol not in _PROTOCOLS or needed:
-        what = needed[0] if needed else f"security.protocol {protocol}"
-        return f"its source needs credentials ({what}), which the adapter has none of"
+    securing = sorted(name for name in properties if name.startswith(_SECURING))
+    if not credentials:
+        if protocol not in _PROTOCOLS or securing:
+            what = securing[0] if securing else f"security.protocol {protocol}"
+            return f"its source needs credentials ({what}), which the adapter has none of: name them in `credentials`"
+        return ""
+    if protocol not in _PROTOCOLS_WITH_CREDENTIALS:
+        return (
+            f"its source names credentials, and with security.protocol {protocol} nobody would ask for them"
+        )
+    for name in securing:
+        if name not in _HONOURED:
+            return f"its source sets {name}, which the adapter doesn't take: put it into the Secret {credentials}"
+    for name in ("sasl.mechanism", "sasl.mechanisms"):
+        mechanism = properties.get(name)
+        if mechanism is not None and mechanism.upper() not in _MECHANISMS:
+            return f"its source sets {name} {mechanism}; the adapter takes {', '.join(sorted(_MECHANISMS))}"
+    if protocol.startswith("sasl_") and not {"sasl.mechanism", "sasl.mechanisms"} & set(properties):
+        return "its source sets no sasl.mechanism, and librdkafka would take Kerberos"
     return ""
 
 
@@ -84,19 +115,21 @@ class KafkaBrokers:
         self._lock = threading.Lock()
         """Held for the two dictionaries, never during a call."""
 
-    def offsets(self, topic: KafkaTopic) -> dict[int, OffsetsOfPartition]:
-        """The offsets of every partition of `topic`.
+    def offsets(
+        self, topic: KafkaTopic, credentials: Mapping[str, str] = NO_CREDENTIALS
+    ) -> dict[int, OffsetsOfPartition]:
+        """The offsets of every partition of `topic`; `credentials` are the properties of its Secret.
 
         Raises:
             BrokerError: the brokers can't be reached, the topic doesn't exist, or the answer is incomplete.
         """
-        why_not = refusal(dict(topic.properties))
+        why_not = refusal(dict(topic.properties), topic.credentials)
         if why_not:
             raise BrokerError(why_not)
         try:
-            admin = self._client(topic)
+            admin = self._client(topic, credentials)
             partitions = self._partitions(admin, topic)
-            committed = self._committed(topic, partitions)
+            committed = self._committed(self._member(topic, credentials), topic, partitions)
             earliest = self._ends(admin, topic, partitions, _EARLIEST)
             # The last stable offset: the end as a reader of committed data sees it.
             last_stable = self._ends(admin, topic, partitions, _LATEST)
@@ -104,14 +137,14 @@ class KafkaBrokers:
                 number: OffsetsOfPartition(earliest[number], last_stable[number], committed[number])
                 for number in partitions
             }
-            return self._look_at_tails(topic, found)
+            return self._look_at_tails(topic, found, credentials)
         except KafkaException as error:
             raise BrokerError(_words(error)) from error
         except TimeoutError as error:
             raise BrokerError(f"no answer within {REQUEST_SECONDS_MAX:g} s") from error
 
-    def _client(self, topic: KafkaTopic) -> AdminClient:
-        configuration = _configuration(topic)
+    def _client(self, topic: KafkaTopic, credentials: Mapping[str, str] = NO_CREDENTIALS) -> AdminClient:
+        configuration = _configuration(topic, credentials)
         key = tuple(sorted(configuration.items()))
         with self._lock:
             client = self._clients.pop(key, None)
@@ -122,8 +155,8 @@ class KafkaBrokers:
                 self._clients.popitem(last=False)
         return client
 
-    def _member(self, topic: KafkaTopic) -> Consumer:
-        configuration = _configuration(topic) | {
+    def _member(self, topic: KafkaTopic, credentials: Mapping[str, str]) -> Consumer:
+        configuration = _configuration(topic, credentials) | {
             "group.id": topic.group,
             "enable.auto.commit": False,
             # Stable: an offset inside a transaction that is still open is not committed yet, and not refused either.
@@ -147,7 +180,7 @@ class KafkaBrokers:
             raise BrokerError(f"topic {topic.topic} has {len(found.partitions)} partitions")
         return sorted(found.partitions)
 
-    def _committed(self, topic: KafkaTopic, partitions: list[int]) -> dict[int, int | None]:
+    def _committed(self, member: Consumer, topic: KafkaTopic, partitions: list[int]) -> dict[int, int | None]:
         """Where the group stands.
 
         Not by the admin client: a question of its to a coordinator that runs out of time ends the whole process
@@ -155,7 +188,7 @@ class KafkaBrokers:
         """
         asked = [TopicPartition(topic.topic, number) for number in partitions]
         committed: dict[int, int | None] = {}
-        for found in self._ask_coordinator(self._member(topic), asked):
+        for found in self._ask_coordinator(member, asked):
             if found.error is not None:
                 raise BrokerError(f"group {topic.group}, partition {found.partition}: {found.error.str()}")
             committed[found.partition] = None if found.offset == OFFSET_INVALID else found.offset
@@ -187,7 +220,7 @@ class KafkaBrokers:
         }
 
     def _look_at_tails(
-        self, topic: KafkaTopic, offsets: dict[int, OffsetsOfPartition]
+        self, topic: KafkaTopic, offsets: dict[int, OffsetsOfPartition], credentials: Mapping[str, str]
     ) -> dict[int, OffsetsOfPartition]:
         """Find out which short tails are markers alone; what was found holds until an offset moves."""
         starts: dict[int, int] = {}
@@ -203,17 +236,19 @@ class KafkaBrokers:
             known = {number: self._looked_at[key] for number, key in keys.items() if key in self._looked_at}
         unknown = {number: start for number, start in starts.items() if number not in known}
         if unknown:
-            known |= self._peek(topic, unknown)
+            known |= self._peek(topic, unknown, credentials)
         with self._lock:
             if len(self._looked_at) > PARTITIONS_MAX:
                 self._looked_at.clear()
             self._looked_at |= {keys[number]: drained for number, drained in known.items()}
         return {number: replace(found, drained=known.get(number, False)) for number, found in offsets.items()}
 
-    def _peek(self, topic: KafkaTopic, starts: dict[int, int]) -> dict[int, bool]:
+    def _peek(
+        self, topic: KafkaTopic, starts: dict[int, int], credentials: Mapping[str, str]
+    ) -> dict[int, bool]:
         """Whether each partition ends without a record from that offset on; left out where time ran out."""
         consumer = Consumer(
-            _configuration(topic)
+            _configuration(topic, credentials)
             | {
                 "group.id": "eventengine-adapter-never-committed",
                 "enable.auto.commit": False,
@@ -244,9 +279,9 @@ class KafkaBrokers:
         return drained
 
 
-def _configuration(topic: KafkaTopic) -> dict[str, Any]:
+def _configuration(topic: KafkaTopic, credentials: Mapping[str, str]) -> dict[str, Any]:
     honoured = {name: value for name, value in topic.properties if name in _HONOURED}
-    return {**_QUIET, **honoured, "bootstrap.servers": ",".join(topic.bootstrap_servers)}
+    return {**_QUIET, **honoured, **credentials, "bootstrap.servers": ",".join(topic.bootstrap_servers)}
 
 
 def _words(error: KafkaException) -> str:

@@ -15,6 +15,7 @@ from eventengine_contract.engine_config import SECOND, EngineConfig
 
 from eventengine import logs
 from eventengine.cli.arguments import configuration_error, read_config
+from eventengine.credentials import native_form
 from eventengine.identities import Identity, name_from_environment, read_identity
 from eventengine.native import NativeEngine, load_module
 from eventengine.running import EngineProcess
@@ -36,7 +37,8 @@ environment, all optional, set by whatever starts the engine:
   {well_known.ENV_NAMESPACE}, {well_known.ENV_POD}  where it runs; default and the host's name
   {well_known.ENV_CPU_LIMIT_MILLICORES}  CPU limit, for reporting
   {well_known.ENV_MEMORY_LIMIT_BYTES}    memory limit, for allocator_pressure
-  {well_known.ENV_PINNING}               Required, Preferred or Off (default)"""
+  {well_known.ENV_PINNING}               Required, Preferred or Off (default)
+  {well_known.ENV_CREDENTIALS_FOLDER}    where `credentials` are; {well_known.CREDENTIALS_FOLDER} unless set"""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,21 +67,23 @@ def execute(options: argparse.Namespace) -> int:
     config = name_from_environment(os.environ, read_config(options.config))
     identity = read_identity(os.environ, config)
     load_module().set_up_log(options.log_level, form)
-    engine = build_engine(config, identity, origin=str(options.config))
+    credentials = Path(os.environ.get(well_known.ENV_CREDENTIALS_FOLDER) or well_known.CREDENTIALS_FOLDER)
+    engine = build_engine(config, identity, credentials, origin=str(options.config))
     report_start(config, identity)
     process = EngineProcess(engine, config.telemetry.listen, config.drain_timeout / SECOND)
     return asyncio.run(process.run())
 
 
-def build_engine(config: EngineConfig, identity: Identity, origin: str) -> NativeEngine:
+def build_engine(config: EngineConfig, identity: Identity, credentials: Path, origin: str) -> NativeEngine:
     """Let the native module allocate everything that the configuration asks for.
 
     Raises:
-        ConfigurationError: the native module refuses the configuration.
+        ConfigurationError: credentials can't be read, or the native module refuses the configuration.
     """
     native = load_module()
+    content = native_form(config, credentials, origin)
     try:
-        engine: NativeEngine = native.Engine(json.dumps(config.to_native()), identity.to_native())
+        engine: NativeEngine = native.Engine(json.dumps(content), identity.to_native())
     except native.ConfigurationError as error:
         raise configuration_error(origin, error) from None
     return engine

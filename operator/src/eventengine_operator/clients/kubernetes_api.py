@@ -83,6 +83,8 @@ LEASES: Final = ResourceType("coordination.k8s.io/v1", "Lease", "leases")
 EVENTS: Final = ResourceType("events.k8s.io/v1", "Event", "events")
 DISRUPTION_BUDGETS: Final = ResourceType("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICIES: Final = ResourceType("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+ROLES: Final = ResourceType("rbac.authorization.k8s.io/v1", "Role", "roles")
+ROLE_BINDINGS: Final = ResourceType("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 SERVICE_MONITORS: Final = ResourceType("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors")
 SCALED_OBJECTS: Final = ResourceType("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
 TRIGGER_AUTHENTICATIONS: Final = ResourceType(
@@ -101,8 +103,8 @@ CHILD_TYPES: Final = (CONFIG_MAPS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGET
 """Listed by label for each reconcile. Autoscalers are listed without, for others' count too."""
 STORAGE_TYPES: Final = (STATEFUL_SETS, CLAIMS)
 """Listed only for EventEngines with storage."""
-OPTIONAL_TYPES: Final = (SERVICE_MONITORS, TRIGGER_AUTHENTICATIONS)
-"""Written where the cluster serves them."""
+OPTIONAL_TYPES: Final = (SERVICE_MONITORS, TRIGGER_AUTHENTICATIONS, ROLES, ROLE_BINDINGS)
+"""Written where the cluster serves them, or where the operator was given the rights."""
 _BY_KIND: Final = {
     item.kind: item
     for item in (

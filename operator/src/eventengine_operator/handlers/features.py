@@ -15,13 +15,12 @@ from eventengine_contract.well_known import LABEL_MANAGED_BY, MANAGED_BY
 
 from eventengine_operator.clients.echoes import version_of
 from eventengine_operator.clients.kubernetes_api import (
+    OPTIONAL_TYPES,
     SCALED_OBJECTS,
-    SERVICE_MONITORS,
-    TRIGGER_AUTHENTICATIONS,
     KubernetesApi,
     ResourceType,
 )
-from eventengine_operator.manifests.children import TOLERANCE
+from eventengine_operator.manifests.children import BROKER_CREDENTIALS, TOLERANCE
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.objects import Object, text_at, uid_of
@@ -31,7 +30,7 @@ from .watching import WhenEngine, key_of_owned
 
 TOLERANCE_SINCE: Final = (1, 35)
 """Before, the field is unknown to the API server or behind a gate, and it refuses or drops it."""
-LOOKED_AT: Final = (SERVICE_MONITORS, SCALED_OBJECTS, TRIGGER_AUTHENTICATIONS)
+LOOKED_AT: Final = (*OPTIONAL_TYPES, SCALED_OBJECTS)
 NO_VERSION: Final = ("", "")
 """Of an object that is gone: nobody's state."""
 OBJECTS_KEPT_MAX: Final = 20_000
@@ -48,8 +47,11 @@ class Features:
         when_engine: WhenEngine,
         when_unsure: Callable[[], None],
         measurements: Measurements,
+        granted: frozenset[str] = frozenset(),
     ) -> None:
+        """`granted` are those of BROKER_CREDENTIALS that the operator may write: every cluster has them."""
         self._api = api
+        self._granted = granted
         self._namespaces = namespaces
         self._when_engine = when_engine
         self._when_unsure = when_unsure
@@ -66,7 +68,12 @@ class Features:
         Raises:
             ApiError: it could not be looked at; what was known stays.
         """
-        present = {item.kind for item in LOOKED_AT if await self._api.serves(item)}
+        present = {
+            item.kind
+            for item in LOOKED_AT
+            if item.kind in self._granted
+            or (item.kind not in BROKER_CREDENTIALS and await self._api.serves(item))
+        }
         if await self._api.version() >= TOLERANCE_SINCE:
             present.add(TOLERANCE)
         has_changed = present != self.present

@@ -64,6 +64,7 @@ class Reconciler:
         reports: EngineReports,
         events: EventPoster,
         default_image: str,
+        adapter_namespace: str,
         when_read: Callable[[EngineKey], None],
         when_mounting: Callable[[EngineKey, frozenset[str]], None] | None = None,
         when_canary: Callable[[str], None] = lambda _: None,
@@ -73,6 +74,7 @@ class Reconciler:
         self._reports = reports
         self._events = events
         self._default_image = default_image
+        self._adapter_namespace = adapter_namespace
         self._when_read = when_read
         self._when_mounting = when_mounting
         """Told which Secrets an EventEngine's pods mount; None where Secrets aren't followed."""
@@ -139,7 +141,9 @@ class Reconciler:
         if engine.spec is None:
             foreign = find_foreign_autoscaler(engine, observed.autoscalers, observed.scaled_objects)
             return Plan(foreign_autoscaler=foreign, admission=read_admission(engine.status))
-        return make_plan(engine, engine.spec, observed, self._default_image, now)
+        return make_plan(
+            engine, engine.spec, observed, self._default_image, now, adapter_namespace=self._adapter_namespace
+        )
 
     def _follow(self, key: EngineKey, engine: Engine, plan: Plan, surroundings: Surroundings) -> None:
         """Have the lag of an engine read that may be scaled to zero, and of no other."""

@@ -11,6 +11,7 @@ from eventengine_operator.resources.engines import Engine
 from eventengine_operator.resources.objects import Object, Reference, reference_of
 
 from .autoscalers import autoscaler
+from .broker_credentials import broker_credentials_access
 from .config_maps import config_map
 from .deployments import deployment
 from .disruption_budgets import disruption_budget
@@ -24,9 +25,13 @@ from .stateful_sets import stateful_set
 SERVICE_MONITOR: Final = "ServiceMonitor"
 TRIGGER_AUTHENTICATION: Final = "TriggerAuthentication"
 SCALED_OBJECT: Final = "ScaledObject"
+BROKER_CREDENTIALS: Final = frozenset({"Role", "RoleBinding"})
 TOLERANCE: Final = "HorizontalPodAutoscaler.tolerance"
-FEATURES: Final = frozenset({SERVICE_MONITOR, SCALED_OBJECT, TRIGGER_AUTHENTICATION, TOLERANCE})
-"""What a cluster may or may not have: kinds that others install, and a field of Kubernetes 1.35."""
+FEATURES: Final = frozenset(
+    {SERVICE_MONITOR, SCALED_OBJECT, TRIGGER_AUTHENTICATION, TOLERANCE, *BROKER_CREDENTIALS}
+)
+"""What a cluster may or may not have: kinds that others install, a field of Kubernetes 1.35, and what the operator may
+write only where it was given the rights."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Circumstances:
     """Which of FEATURES the cluster has."""
     secrets_hash: str = ""
     """Of the versions of the Secrets that the pods mount; empty where there are none, or nothing is known."""
+    adapter_namespace: str = ""
+    """Where the adapter's account is."""
 
 
 def desired_children(engine: Engine, spec: EventEngineSpec, circumstances: Circumstances) -> list[Object]:
@@ -62,6 +69,8 @@ def desired_children(engine: Engine, spec: EventEngineSpec, circumstances: Circu
     if reserve is not None:
         image, replicas = circumstances.default_image, circumstances.replicas
         children.append(headroom(engine, spec, reserve, image, replicas))
+    if circumstances.features >= BROKER_CREDENTIALS:
+        children += broker_credentials_access(engine, spec.engine, circumstances.adapter_namespace)
     if SERVICE_MONITOR in circumstances.features:
         children.append(service_monitor(engine))
     most = circumstances.replicas_max

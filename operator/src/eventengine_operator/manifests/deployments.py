@@ -14,6 +14,7 @@ from eventengine_contract.quantities import NANOSECONDS
 from eventengine_contract.well_known import (
     ANNOTATION_CONFIG_HASH,
     ANNOTATION_SECRETS_HASH,
+    CREDENTIALS_FOLDER,
     ENGINE_CONFIG_PATH,
     ENV_CPU_LIMIT_MILLICORES,
     ENV_ENGINE,
@@ -31,11 +32,13 @@ from eventengine_contract.well_known import (
 from eventengine_operator.resources.engines import (
     CONFIG_FOLDER,
     CONFIG_VOLUME_NAME,
+    CREDENTIALS_VOLUME_PREFIX,
     DATA_VOLUME_NAME,
     Engine,
     tcp_ports,
     workload_kind,
 )
+from eventengine_operator.resources.mounted_secrets import credential_names
 from eventengine_operator.resources.objects import Object, text_at
 from eventengine_operator.resources.pods import CONTAINER_NAME
 
@@ -53,6 +56,7 @@ SPREAD_KEYS: Final = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 """Said outright: without it a volume of the user's would hold a node for ever."""
 DO_NOT_DISRUPT: Final = "karpenter.sh/do-not-disrupt"
+CREDENTIALS_MODE: Final = 0o440
 DRAIN_MARGIN_SECONDS: Final = 10
 """Beyond drainTimeout: for the process to notice the signal, and to exit after the drain."""
 STARTUP_SECONDS_MAX: Final = 120
@@ -123,6 +127,7 @@ def pod_template(engine: Engine, spec: EventEngineSpec, default_image: str, secr
         # The volume of a StatefulSet's pod is named here by its mount alone: its controller adds the rest.
         "volumes": [
             {"name": CONFIG_VOLUME_NAME, "configMap": {"name": config_map_name(engine.name)}},
+            *(_credentials_volume(name) for name in credential_names(spec.engine)),
             *template.volumes,
         ],
     }
@@ -171,6 +176,19 @@ def _consolidation(spec: EventEngineSpec) -> dict[str, str]:
     return {SAFE_TO_EVICT: "true"}
 
 
+def _credentials_volume(secret: str) -> Object:
+    """Readable by the engine's group alone; a pod waits for a Secret that doesn't exist yet."""
+    return {
+        "name": _credentials_volume_name(secret),
+        "secret": {"secretName": secret, "defaultMode": CREDENTIALS_MODE},
+    }
+
+
+def _credentials_volume_name(secret: str) -> str:
+    """A volume's name has no dots and 63 characters; the hash tells `a.b` from `a-b`."""
+    return f"{CREDENTIALS_VOLUME_PREFIX}{content_hash(secret)[:10]}"
+
+
 def _spread(engine: Engine, declared: list[Object] | None, revision_label: str) -> list[Object]:
     """What the user says; else a wish, which a full cluster may leave unfulfilled. Each revision counts for itself."""
     if declared is not None:
@@ -216,6 +234,14 @@ def _container(engine: Engine, spec: EventEngineSpec, default_image: str) -> Obj
                 "readOnly": True,
             },
             *_data_mount(spec),
+            *(
+                {
+                    "name": _credentials_volume_name(name),
+                    "mountPath": f"{CREDENTIALS_FOLDER}/{name}",
+                    "readOnly": True,
+                }
+                for name in credential_names(spec.engine)
+            ),
             *spec.pod.template.volume_mounts,
         ],
     }

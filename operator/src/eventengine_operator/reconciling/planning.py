@@ -94,7 +94,13 @@ class Plan:
 
 
 def make_plan(
-    engine: Engine, spec: EventEngineSpec, observed: Observed, default_image: str, now: datetime
+    engine: Engine,
+    spec: EventEngineSpec,
+    observed: Observed,
+    default_image: str,
+    now: datetime,
+    *,
+    adapter_namespace: str = "",
 ) -> Plan:
     """Decide on everything that has to be written for one EventEngine."""
     kind = workload_kind(spec)
@@ -126,6 +132,7 @@ def make_plan(
         replicas_max=most,
         features=observed.features,
         secrets_hash=secrets_hash(observed.secrets, owned),
+        adapter_namespace=adapter_namespace,
     )
     wanted = desired_children(engine, spec, circumstances)
     conflicts, leaving = _obstacles(engine, [reference_of(item) for item in wanted], observed)

@@ -36,6 +36,7 @@ from .objects import (
 )
 
 CONFIG_VOLUME_NAME: Final = "engine-config"
+CREDENTIALS_VOLUME_PREFIX: Final = "engine-credentials-"
 LAGS: Final = frozenset({"consumer_lag", "kafka_consumer_lag"})
 DATA_VOLUME_NAME: Final = "engine-data"
 CONFIG_FOLDER: Final = ENGINE_CONFIG_PATH.removesuffix(f"/{CONFIG_MAP_KEY}")
@@ -160,6 +161,7 @@ def _faults_of_template(spec: EventEngineSpec) -> list[Fault]:
         )
         for index, volume in enumerate(spec.pod.template.volumes)
         if volume.get("name") in (CONFIG_VOLUME_NAME, DATA_VOLUME_NAME)
+        or str(volume.get("name", "")).startswith(CREDENTIALS_VOLUME_PREFIX)
     ]
     taken = {str(mount.get("mountPath", "")).rstrip("/") for mount in spec.pod.template.volume_mounts}
     if spec.storage is not None and spec.storage.mount_path in {CONFIG_FOLDER, *taken}:

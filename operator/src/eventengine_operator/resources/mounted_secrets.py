@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from eventengine_contract.engine_config import EngineConfig, KafkaSink, KafkaSource
 from eventengine_contract.event_engine import EventEngineSpec
 
 from .objects import Object, list_at, mapping_at, resource_version_of, text_at, uid_of
@@ -22,11 +23,19 @@ class SecretReference:
 
 
 def referenced_secrets(spec: EventEngineSpec) -> tuple[SecretReference, ...]:
-    """Every Secret in the volumes, sorted by name; it is optional where all that mount it say so."""
+    """Every Secret in the volumes and of credentials, sorted by name; optional where all that mount it say so."""
     mounts = [mount for volume in spec.pod.template.volumes for mount in _mounts_of(volume)]
+    mounts += [SecretReference(name) for name in credential_names(spec.engine)]
     needed = {mount.name for mount in mounts if not mount.is_optional}
     names = sorted({mount.name for mount in mounts})
     return tuple(SecretReference(name, name not in needed) for name in names)
+
+
+def credential_names(config: EngineConfig) -> list[str]:
+    """The Secrets that Kafka sources and sinks name in `credentials`, each once."""
+    ends: list[KafkaSource | KafkaSink | None] = [part.kafka for part in config.sources]
+    ends += [part.kafka for part in config.sinks]
+    return sorted({end.credentials for end in ends if end and end.credentials})
 
 
 def _mounts_of(volume: Object) -> list[SecretReference]:

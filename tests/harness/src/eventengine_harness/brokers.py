@@ -45,6 +45,9 @@ JAVA_OPTIONS = (
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:-UsePerfData",
 )
+USERS = {"hunt": "swordfish"}
+"""Who may log in where a broker asks for it."""
+
 TOOL_OPTIONS = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 
 
@@ -60,6 +63,7 @@ class Broker:
         port: The port for clients.
         controller_port: The port of its controller, on its own loopback.
         settings: Broker settings that override the ones here.
+        secured_port: A further port, for clients that log in (SASL PLAIN) as one of USERS; 0 for none.
     """
 
     folder: Path
@@ -70,6 +74,12 @@ class Broker:
     controller_port: int
     process: ComponentProcess | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    secured_port: int = 0
+
+    @property
+    def secured_bootstrap_servers(self) -> str:
+        """What clients that log in are given as `bootstrap.servers`."""
+        return f"{self.host}:{self.secured_port}"
 
     @property
     def bootstrap_servers(self) -> str:
@@ -222,7 +232,24 @@ class Broker:
             "num.network.threads": "2",
             "num.io.threads": "4",
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
+            **(self._secured_listener() if self.secured_port else {}),
             **self.settings,
+        }
+
+    def _secured_listener(self) -> dict[str, str]:
+        plain = f"PLAINTEXT://{self.host}:{self.port}"
+        secured = f"SECURED://{self.host}:{self.secured_port}"
+        users = " ".join(f'user_{name}="{password}"' for name, password in USERS.items())
+        login = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        return {
+            "listeners": f"{plain},{secured},CONTROLLER://{LOOPBACK}:{self.controller_port}",
+            "advertised.listeners": f"{plain},{secured}",
+            "listener.security.protocol.map": (
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_PLAINTEXT"
+            ),
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listener.name.secured.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.secured.plain.sasl.jaas.config": f"{login} required {users};",
         }
 
 
@@ -261,6 +288,7 @@ class LoopbackKafka(OwnedInstance[Path]):
         self._broker = Broker(
             *(ledger.folder, launcher, needs, self._host, free_port(self._host), free_port()),
             settings=self._settings,
+            secured_port=free_port(self._host),
         )
         self._broker.start()
         self._broker.wait_until_ready()
