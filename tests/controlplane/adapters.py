@@ -107,6 +107,8 @@ class EngineState:
     fault: str = ""
     """How it answers instead: `hang`, `slow`, `drops`, `garbage`, `huge`, `stranger` or `redirect`; empty for as it
     should."""
+    endpoint: str | None = None
+    """What the user's own Prometheus endpoint says, at /user/metrics on the same port; None: it redirects."""
     clock_ahead_seconds: int = 0
     """How far its clock is ahead of everybody's; negative for behind."""
 
@@ -193,6 +195,8 @@ class EnginePodServer:
 
 def _respond(state: EngineState, path: str) -> tuple[int, bytes]:
     parts = urlsplit(path)
+    if parts.path == "/user/metrics":
+        return (302, b"") if state.endpoint is None else (200, state.endpoint.encode())
     newest = int(time.time()) + state.clock_ahead_seconds
     if state.stopped_at_seconds is not None:
         newest = min(newest, state.stopped_at_seconds)
@@ -296,14 +300,17 @@ class AdapterPlane:
 
     # --- engines ---------------------------------------------------------------------------------------------
 
-    def engine(self, name: str, namespace: str, replicas: int) -> None:
-        """An EventEngine and the Deployment that an operator would make of it."""
+    def engine(
+        self, name: str, namespace: str, replicas: int, annotations: Mapping[str, str] | None = None
+    ) -> None:
+        """An EventEngine and the Deployment that an operator would make of it; the annotations are its pods'."""
+        template = {"annotations": dict(annotations)} if annotations else {}
         self.access.apply(
             {
                 "apiVersion": "eventengine.dev/v1alpha1",
                 "kind": "EventEngine",
                 "metadata": {"name": name, "namespace": namespace},
-                "spec": {},
+                "spec": {"pod": {"template": template}},
             }
         )
         found = self.access.get("eventengine", name, namespace)

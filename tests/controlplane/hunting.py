@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -25,13 +26,19 @@ class Hunt:
     """An engine `hunt` whose running pods share four partitions with a lag of 1,000 each."""
 
     def __init__(
-        self, plane: AdapterPlane, adapter: AdapterProcess, namespace: str, stack: ExitStack, pods: int = 2
+        self,
+        plane: AdapterPlane,
+        adapter: AdapterProcess,
+        namespace: str,
+        stack: ExitStack,
+        pods: int = 2,
+        annotations: Mapping[str, str] | None = None,
     ) -> None:
         self.adapter = adapter
         self.namespace = namespace
         self.lag = f"{EXTERNAL}/namespaces/{namespace}/kafka_consumer_lag"
         """Path of its lag."""
-        plane.engine("hunt", namespace, pods)
+        plane.engine("hunt", namespace, pods, annotations)
         self.pods = plane.pods("hunt", namespace, pods)
         share = 4 // pods
         self.states = [

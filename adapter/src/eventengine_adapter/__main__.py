@@ -42,6 +42,7 @@ from .serving import serve
 from .settings import Address, Settings, SettingsError, describe_settings, read_settings
 from .sources.broker_sampling import BrokerSampling
 from .sources.broker_secrets import BrokerSecrets
+from .sources.endpoint_reading import EndpointReader
 from .sources.engine_pods import EnginePods
 from .sources.kafka_brokers import KafkaBrokers
 from .sources.sampling import Sampling
@@ -55,7 +56,13 @@ _WAITING_LOG_SECONDS: Final = 30.0
 class Adapter:
     """All parts of one adapter process."""
 
-    def __init__(self, settings: Settings, client: KubernetesClient, reader: SnapshotReader) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: KubernetesClient,
+        reader: SnapshotReader,
+        endpoint_reader: EndpointReader,
+    ) -> None:
         self._settings = settings
         self._monitoring = Monitoring()
         self._store = SampleStore()
@@ -79,6 +86,16 @@ class Adapter:
             settings.reads_max,
             self._note_read,
         )
+        endpoint_store = SampleStore()
+        self._endpoint_sampling = Sampling(
+            lambda: self._pods.fleet().with_endpoints(),
+            self._pods.synced,
+            endpoint_reader,
+            endpoint_store,
+            time.time,
+            settings.reads_max,
+            self._note_endpoint_read,
+        )
         self._broker_sampling = BrokerSampling(
             self._pods.fleet,
             KafkaBrokers(),
@@ -88,12 +105,16 @@ class Adapter:
             self._note_broker_read,
         )
         self._health = Health(
-            live={"sampling-timely": self._sampling.is_timely},
+            live={
+                "sampling-timely": self._sampling.is_timely,
+                "endpoint-sampling-timely": self._endpoint_sampling.is_timely,
+            },
             ready={
                 "authentication-known": self._authentication.synced.is_set,
                 "certificate-loaded": lambda: self._tls.loaded,
                 "engine-pods-known": self._pods.synced,
                 "samples-read": self._sampling.has_caught_up,
+                "endpoints-read": self._endpoint_sampling.has_caught_up,
                 "not-draining": lambda: not self._draining.begun,
             },
         )
@@ -111,6 +132,7 @@ class Adapter:
             self._monitoring,
             self._draining,
             time.time,
+            endpoint_store,
         )
         self._last_known_good_of_keda = LastKnownGood()
         self._monitoring.watch_samples(self._pods.fleet, self._store, self._tls)
@@ -131,6 +153,7 @@ class Adapter:
                     self._authentication.run(),
                     *(mirror.run() for mirror in self._pods.mirrors),
                     self._sampling.run(),
+                    self._endpoint_sampling.run(),
                     *([self._broker_sampling.run()] if self._settings.broker_lag else []),
                 )
             ]
@@ -214,6 +237,10 @@ class Adapter:
     def _note_broker_read(self, succeeded: bool) -> None:
         self._monitoring.broker_reads.labels("answered" if succeeded else "failed").inc()
 
+    def _note_endpoint_read(self, outcome: Outcome, seconds: float) -> None:
+        del seconds
+        self._monitoring.endpoint_reads.labels(outcome.value).inc()
+
     def _note_read(self, outcome: Outcome, seconds: float) -> None:
         self._monitoring.sample_reads.labels(outcome.value).inc()
         self._monitoring.sample_read_seconds.observe(max(0.0, seconds))
@@ -245,8 +272,9 @@ async def run(settings: Settings) -> None:
     async with (
         KubernetesClient(connection(settings.kubeconfig)) as client,
         SnapshotReader(settings.snapshot_port, settings.read_timeout_seconds) as reader,
+        EndpointReader(settings.read_timeout_seconds, settings.reads_max) as endpoint_reader,
     ):
-        await Adapter(settings, client, reader).run(stop)
+        await Adapter(settings, client, reader, endpoint_reader).run(stop)
 
 
 async def explain(options: argparse.Namespace) -> str:

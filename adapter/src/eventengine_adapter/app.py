@@ -73,6 +73,7 @@ class MetricsApi:
         monitoring: Monitoring,
         draining: Draining,
         clock: Callable[[], float],
+        endpoint_store: SampleStore | None = None,
     ) -> None:
         self._fleet = fleet
         self._store = store
@@ -82,6 +83,7 @@ class MetricsApi:
         self._monitoring = monitoring
         self._draining = draining
         self._clock = clock
+        self._endpoint_store = endpoint_store or SampleStore()
         self._last_known_good = LastKnownGood()
         self._aggregated = discovery.aggregated()
         self._groups = discovery.groups()
@@ -170,7 +172,13 @@ class MetricsApi:
             raise statuses.method_not_allowed("watch")
         if query.get("fieldSelector"):
             raise statuses.bad_request("fieldSelector: metrics have no fields to select by")
-        view = MetricView(self._fleet(), self._store, self._clock(), self._last_known_good)
+        view = MetricView(
+            self._fleet(),
+            self._store,
+            self._clock(),
+            self._last_known_good,
+            endpoint_store=self._endpoint_store,
+        )
         if route.kind is RouteKind.EXTERNAL:
             content = external_metric_list(view, route, query.get("labelSelector"))
         elif route.kind is RouteKind.CUSTOM:

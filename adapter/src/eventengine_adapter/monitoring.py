@@ -118,6 +118,12 @@ class Monitoring:
             ("reason",),
             registry=self.registry,
         )
+        self.endpoint_reads = Counter(
+            "eventengine_adapter_endpoint_reads_total",
+            "Reads of the users' own endpoints in engine pods, by how they ended.",
+            ("outcome",),
+            registry=self.registry,
+        )
         self.front_proxy_expiry = Gauge(
             "eventengine_adapter_front_proxy_certificate_expiry_timestamp_seconds",
             "When the certificate ends that the front proxy showed last; 0 before it showed one.",

@@ -10,10 +10,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from .engine_config import EngineConfig
 from .modelling import Model, validation
+from .pod_metrics import pod_metrics
 from .quantities import Count, Quantity, parse_quantity_millis
 from .well_known import HEADROOM_PRIORITY_CLASS
 
@@ -69,6 +70,12 @@ class PodTemplate(Model):
         [], max_length=32, description="Further volumes, such as a Secret with a token."
     )
     volume_mounts: list[FreeForm] = Field([], max_length=32, description="Mounts of these volumes.")
+
+    @field_validator("annotations")
+    @classmethod
+    def _check_metrics(cls, annotations: dict[str, str]) -> dict[str, str]:
+        pod_metrics(annotations)
+        return annotations
 
 
 class Pod(Model):

@@ -16,6 +16,7 @@ from eventengine_adapter.samples.fleets import Engine, EnginePod, Fleet
 from eventengine_adapter.samples.last_known_good import LastKnownGood
 from eventengine_adapter.samples.pod_samples import PartitionSample, PodSample, SourceSample
 from eventengine_adapter.samples.store import SampleStore
+from eventengine_contract.pod_metrics import PodMetrics
 
 NOW = 1_795_255_200
 
@@ -30,7 +31,8 @@ class World:
         self.now = float(NOW) + 0.4
         self._pods: dict[tuple[str, str], list[EnginePod]] = {}
         self._labels: dict[tuple[str, str], dict[str, str]] = {}
-        self._declared: dict[tuple[str, str], tuple[KafkaTopic | None, int]] = {}
+        self._declared: dict[tuple[str, str], tuple[KafkaTopic | None, int, PodMetrics | None, str]] = {}
+        self.endpoint_store = SampleStore()
         self.last_known_good = LastKnownGood()
 
     def engine(
@@ -40,10 +42,12 @@ class World:
         labels: Mapping[str, str] | None = None,
         topic: KafkaTopic | None = None,
         last_known_good_seconds: int = 0,
+        endpoint: PodMetrics | None = None,
+        endpoint_refusal: str = "",
     ) -> None:
         self._pods.setdefault((namespace, name), [])
         self._labels[namespace, name] = dict(labels or {})
-        self._declared[namespace, name] = (topic, last_known_good_seconds)
+        self._declared[namespace, name] = (topic, last_known_good_seconds, endpoint, endpoint_refusal)
 
     def pod(
         self,
@@ -110,6 +114,13 @@ class World:
         )
         self.store.record(f"uid-{pod}", [sample])
 
+    def endpoint_sample(
+        self, pod: str, gauges: Mapping[str, int | None], because: Mapping[str, str] | None = None
+    ) -> None:
+        """What the user's own endpoint in a pod said."""
+        sample = PodSample(self.second, "", 0, True, dict(gauges), {}, (), dict(because or {}))
+        self.endpoint_store.record(f"uid-{pod}", [sample])
+
     def fleet(self) -> Fleet:
         return Fleet(
             Engine(
@@ -124,7 +135,9 @@ class World:
         )
 
     def view(self) -> MetricView:
-        return MetricView(self.fleet(), self.store, self.now, self.last_known_good)
+        return MetricView(
+            self.fleet(), self.store, self.now, self.last_known_good, endpoint_store=self.endpoint_store
+        )
 
     def external(
         self, metric: str, selector: str | None = None, namespace: str = "default"

@@ -140,6 +140,18 @@ def test_connections_come_in_on_declared_ports_only() -> None:
     assert children(engine())["NetworkPolicy"]["spec"]["policyTypes"] == ["Ingress"]
 
 
+def with_endpoint(port: str) -> Engine:
+    prefix = "metrics.eventengine.dev/"
+    annotations = {f"{prefix}port": port, f"{prefix}names": "queue_depth"}
+    return engine(pod={**SHARED["pod"], "template": {"annotations": annotations}})
+
+
+def test_the_port_of_an_endpoint_of_the_user_s_own_is_open() -> None:
+    assert 8000 in allowed_ports(children(with_endpoint("8000")))
+    (fault,) = with_endpoint("http").faults
+    assert "metrics.eventengine.dev/port is 'http': write a port from 1 to 65535" in str(fault)
+
+
 @pytest.mark.parametrize(("declared", "written"), [({}, 1), ({"maxUnavailable": "25%"}, "25%")])
 def test_budget_says_what_may_be_missing_and_never_what_must_be_there(
     declared: dict[str, Any], written: int | str

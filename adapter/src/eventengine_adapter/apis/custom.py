@@ -19,7 +19,7 @@ from eventengine_adapter.samples.quantities import format_millis
 from eventengine_adapter.samples.questions import Question, Value
 
 from . import statuses
-from .metric_values import MetricView, answering, find_metric, format_timestamp, read_selector
+from .metric_values import MetricView, Subject, answering, find_subject, format_timestamp, read_selector
 from .routing import CUSTOM_GROUP, Route
 
 PODS: Final = "pods"
@@ -37,9 +37,10 @@ def custom_metric_list(
     Raises:
         ApiError: 404 for an unknown metric or object, 400 for a bad selector, 503 for what is not fresh.
     """
-    metric = find_metric(route.metric)
-    if metric is None or not route.namespace or route.resource not in {PODS, ENGINES}:
+    subject = find_subject(view, route.namespace, route.metric)
+    if subject is None or not route.namespace or route.resource not in {PODS, ENGINES}:
         raise _no_metric(route)
+    metric = subject.metric
     if route.resource == PODS and not metric.of_pods:
         raise _no_metric(route)
     metric_selector = read_selector(metric_label_selector, "metricLabelSelector")
@@ -47,9 +48,9 @@ def custom_metric_list(
     question = Question(metric, metric_selector, view.now_seconds)
     with answering(f"namespace {route.namespace}"):
         if route.resource == PODS:
-            found = _pods(view, route, question, objects)
+            found = _pods(view, subject, route, question, objects)
         else:
-            found = _engines(view, route, question, objects)
+            found = _engines(subject, route, question, objects)
     if route.name != ALL and not found:
         raise _no_metric(route, metric_label_selector)
     return _list(view, route, metric, metric_selector, found)
@@ -64,16 +65,17 @@ def namespace_metric_list(
         ApiError: 404 for an unknown metric or a namespace without engines, 400 for a bad selector, 503 for what is
             not fresh.
     """
-    metric = find_metric(route.metric)
-    engines = view.fleet.engines(route.namespace)
+    subject = find_subject(view, route.namespace, route.metric)
     not_found = statuses.not_found(
         f"the server could not find the metric {route.metric} for namespaces {route.namespace}"
     )
-    if metric is None or not engines:
+    if subject is None or not subject.engines:
         raise not_found
+    metric = subject.metric
     selector = read_selector(metric_label_selector, "metricLabelSelector")
     with answering(f"namespace {route.namespace}"):
-        value = namespace_value(Question(metric, selector, view.now_seconds), engines, view.store)
+        question = Question(metric, selector, view.now_seconds)
+        value = namespace_value(question, subject.engines, subject.store)
     if value is None:
         raise not_found
     about = {"kind": "Namespace", "name": route.namespace, "apiVersion": "v1"}
@@ -93,30 +95,30 @@ def _list(
     }
 
 
-def _pods(view: MetricView, route: Route, question: Question, objects: Selector) -> _Found:
+def _pods(view: MetricView, subject: Subject, route: Route, question: Question, objects: Selector) -> _Found:
     whole = route.name == ALL
     groups: list[tuple[Engine, Sequence[EnginePod]]] = []
     if whole:
         groups += [
             (engine, [pod for pod in engine.pods if objects.matches(pod.labels)])
-            for engine in view.fleet.engines(route.namespace)
+            for engine in subject.engines
         ]
-    elif (named := view.fleet.find_pod(route.namespace, route.name)) is not None:
+    elif (named := view.fleet.find_pod(route.namespace, route.name)) is not None and subject.is_of(named[0]):
         groups.append((named[0], [named[1]]))
     found = [
         (_reference("Pod", "v1", pod.namespace, pod.name), value)
         for engine, pods in groups
-        for pod, value in pod_values(question, engine, pods, view.store, whole=whole)
+        for pod, value in pod_values(question, engine, pods, subject.store, whole=whole)
     ]
     return sorted(found, key=lambda item: str(item[0]["name"]))
 
 
-def _engines(view: MetricView, route: Route, question: Question, objects: Selector) -> _Found:
+def _engines(subject: Subject, route: Route, question: Question, objects: Selector) -> _Found:
     found: _Found = []
-    for engine in view.fleet.engines(route.namespace):
+    for engine in subject.engines:
         if route.name not in {ALL, engine.name} or (route.name == ALL and not objects.matches(engine.labels)):
             continue
-        value = engine_value(question, engine, view.store)
+        value = engine_value(question, engine, subject.store)
         if value is not None:
             reference = _reference(KIND, f"{API_GROUP}/{API_VERSION}", engine.namespace, engine.name)
             found.append((reference, value))

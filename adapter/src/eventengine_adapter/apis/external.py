@@ -12,9 +12,17 @@ from eventengine_adapter.samples.aggregation import external_values
 from eventengine_adapter.samples.fleets import Engine
 from eventengine_adapter.samples.quantities import format_millis
 from eventengine_adapter.samples.questions import AGGREGATION_LABEL, Question, Value
+from eventengine_adapter.samples.store import SampleStore
 
 from . import statuses
-from .metric_values import MetricView, answering, find_metric, format_timestamp, read_selector
+from .metric_values import (
+    MetricView,
+    answering,
+    describe_refusals,
+    find_subject,
+    format_timestamp,
+    read_selector,
+)
 from .routing import EXTERNAL_GROUP, Route
 
 _COMBINED: Final = frozenset({Aggregation.MAXIMUM, Aggregation.SUM})
@@ -26,11 +34,14 @@ def external_metric_list(view: MetricView, route: Route, label_selector: str | N
     Raises:
         ApiError: 404 for an unknown metric, 400 for a bad selector, 503 for what is not fresh.
     """
-    metric = find_metric(route.metric)
-    if metric is None:
-        raise statuses.not_found(f"the server could not find the external metric {route.metric}")
+    subject = find_subject(view, route.namespace, route.metric)
+    if subject is None:
+        refusals = describe_refusals(view, route.namespace)
+        raise statuses.not_found(f"the server could not find the external metric {route.metric}{refusals}")
+    metric = subject.metric
     question = Question(metric, read_selector(label_selector, "labelSelector"), view.now_seconds)
-    values = values_of(view, question, view.fleet.engines(route.namespace), f"namespace {route.namespace}")
+    where = f"namespace {route.namespace}"
+    values = values_of(view, question, subject.engines, where, store=subject.store)
     return {
         "kind": "ExternalMetricValueList",
         "apiVersion": f"{EXTERNAL_GROUP}/{route.version}",
@@ -40,11 +51,18 @@ def external_metric_list(view: MetricView, route: Route, label_selector: str | N
 
 
 def values_of(
-    view: MetricView, question: Question, engines: Sequence[Engine], where: str, *, may_be_old: bool = True
+    view: MetricView,
+    question: Question,
+    engines: Sequence[Engine],
+    where: str,
+    *,
+    may_be_old: bool = True,
+    store: SampleStore | None = None,
 ) -> list[Value]:
     """The values over all engines; an engine's own items stand or fall alone, one over all of them together.
 
-    `may_be_old` says whether a value that was fresh once will do where the EventEngine allows it.
+    `may_be_old` says whether a value that was fresh once will do where the EventEngine allows it, `store` whose
+    samples it is about: those of the engines themselves if it is left out.
 
     Raises:
         ApiError: 400 for a selector that the metric doesn't take, 503 for what is not fresh.
@@ -54,7 +72,7 @@ def values_of(
     values: list[Value] = []
     with answering(where):
         for group in groups:
-            fresh = partial(external_values, question, group, view.store)
+            fresh = partial(external_values, question, group, store or view.store)
             values += view.last_known_good.answer(question, group, fresh) if may_be_old else fresh()
     for value in values:
         view.note_served(value)

@@ -7,13 +7,14 @@ answered to the Status that says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from eventengine_contract.metric_names import METRICS, Metric
 
-from eventengine_adapter.samples.fleets import Fleet
+from eventengine_adapter.samples.fleets import Engine, Fleet
 from eventengine_adapter.samples.freshness import NotFresh
 from eventengine_adapter.samples.label_selectors import Selector, SelectorError, parse_selector
 from eventengine_adapter.samples.last_known_good import MARK_LABEL, LastKnownGood
@@ -21,6 +22,8 @@ from eventengine_adapter.samples.questions import Value
 from eventengine_adapter.samples.store import SampleStore
 
 from . import statuses
+
+_REFUSALS_MAX: Final = 3
 
 
 @dataclass(slots=True)
@@ -37,6 +40,8 @@ class MetricView:
     last_known_good: LastKnownGood = field(default_factory=LastKnownGood)
     served_ages_seconds: list[float] = field(default_factory=list)
     served_last_known_good: int = 0
+    endpoint_store: SampleStore = field(default_factory=SampleStore)
+    """What the users' own endpoints said."""
 
     def note_served(self, value: Value) -> None:
         """Remember the age of a value that is about to be served, and whether it is one that was fresh once."""
@@ -44,9 +49,40 @@ class MetricView:
         self.served_last_known_good += MARK_LABEL in value.labels
 
 
-def find_metric(name: str) -> Metric | None:
-    """The metric of that name, if there is one."""
-    return METRICS.get(name)
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A metric, the engines of a namespace that have it, and the samples that it is answered from."""
+
+    metric: Metric
+    engines: Sequence[Engine]
+    store: SampleStore
+
+    def is_of(self, engine: Engine) -> bool:
+        """Whether an engine of that namespace has the metric."""
+        name = self.metric.name
+        return name in METRICS or (engine.endpoint is not None and engine.endpoint.find(name) is not None)
+
+
+def find_subject(view: MetricView, namespace: str, name: str) -> Subject | None:
+    """What a name means in a namespace: a metric that every engine has, or one of the endpoints there."""
+    engines = view.fleet.engines(namespace)
+    metric = METRICS.get(name)
+    if metric is not None:
+        return Subject(metric, engines, view.store)
+    having = [engine for engine in engines if engine.endpoint and engine.endpoint.find(name)]
+    endpoint = having[0].endpoint if having else None
+    metric = endpoint.find(name) if endpoint is not None else None
+    return Subject(metric, having, view.endpoint_store) if metric is not None else None
+
+
+def describe_refusals(view: MetricView, namespace: str) -> str:
+    """What to add to `not found`: engines whose annotations are refused may be why."""
+    refusals = [
+        f"; engine {engine.name}: {engine.endpoint_refusal}"
+        for engine in view.fleet.engines(namespace)
+        if engine.endpoint_refusal
+    ]
+    return "".join(refusals[:_REFUSALS_MAX])
 
 
 def read_selector(text: str | None, parameter: str) -> Selector:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from eventengine_contract.pod_metrics import PodMetrics
+
 from .broker_lag import KafkaTopic
 
 
@@ -24,6 +26,8 @@ class EnginePod:
     address: str
     ready: bool
     labels: Mapping[str, str] = field(default_factory=dict)
+    endpoint: PodMetrics | None = None
+    """The user's own Prometheus endpoint in it, if its engine names one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,10 @@ class Engine:
     """The topic whose lag the brokers can tell; None if there is none or it can't be asked for."""
     last_known_good_seconds: int = 0
     """How old an external value may get that is served for want of a fresh one; 0: never."""
+    endpoint: PodMetrics | None = None
+    """The user's own Prometheus endpoint in each of its pods."""
+    endpoint_refusal: str = ""
+    """Why the endpoint that it names is not read; empty if it is, or names none."""
 
 
 class Fleet:
@@ -64,3 +72,7 @@ class Fleet:
     def all_engines(self) -> tuple[Engine, ...]:
         """Every engine, sorted by namespace and name."""
         return tuple(engine for engines in self._by_namespace.values() for engine in engines.values())
+
+    def with_endpoints(self) -> Fleet:
+        """The engines that name an endpoint of their own, and no others."""
+        return Fleet(engine for engine in self.all_engines() if engine.endpoint is not None)

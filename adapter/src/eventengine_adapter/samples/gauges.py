@@ -149,6 +149,7 @@ def _millis_over(
 def _millis_at(question: Question, pod: EnginePod, second: int, store: SampleStore) -> int:
     history, name = store.history(pod.uid), question.metric.name
     millis: int | None = None
+    because = ""
     if name == _SHED:
         pair = history.rate_base(second)
         if pair is not None:
@@ -157,8 +158,10 @@ def _millis_at(question: Question, pod: EnginePod, second: int, store: SampleSto
         sample = history.at(second)
         if sample is not None:
             millis = sample.gauges_millis.get(name)
+            because = (sample.unknown_because or {}).get(name, "")
     if millis is None:
-        raise NotFresh(f"metric {name} is not known: pod {pod.name} runs but could not measure it")
+        reason = f": {because}" if because else ""
+        raise NotFresh(f"metric {name} is not known: pod {pod.name} runs but could not measure it{reason}")
     return millis
 
 

@@ -58,6 +58,8 @@ class PodSample(msgspec.Struct, frozen=True, gc=False):
     gauges_millis: Mapping[str, int | None]
     shed_events: Mapping[str, int]
     sources: tuple[SourceSample, ...]
+    unknown_because: Mapping[str, str] | None = None
+    """Why a gauge is None, by name, where that was learned."""
 
 
 def _allocator_pressure(snapshot: SnapshotView) -> int | None:

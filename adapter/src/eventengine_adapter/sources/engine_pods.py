@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from eventengine_contract.engine_config import EngineConfig
 from eventengine_contract.event_engine import Autoscaling
+from eventengine_contract.pod_metrics import PodMetrics, pod_metrics
 from eventengine_contract.well_known import (
     API_GROUP,
     COMPONENT_ENGINE,
@@ -62,6 +63,8 @@ class DeclaredEngine:
     identity: Owned
     topic: KafkaTopic | None = None
     last_known_good_seconds: int = 0
+    endpoint: PodMetrics | None = None
+    endpoint_refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +105,24 @@ def keep_engine(item: Mapping[str, Any]) -> DeclaredEngine | None:
     if identity is None:
         return None
     spec = item.get("spec") or {}
+    endpoint, refusal = _endpoint(spec)
     try:
         config = EngineConfig.model_validate({"name": identity.name, **(spec.get("engine") or {})})
         autoscaling = Autoscaling.model_validate(spec.get("autoscaling") or {"driver": "none"})
     except ValidationError:
-        return DeclaredEngine(identity)
-    return DeclaredEngine(identity, _kafka_topic(config), autoscaling.last_known_good_seconds)
+        return DeclaredEngine(identity, endpoint=endpoint, endpoint_refusal=refusal)
+    return DeclaredEngine(
+        identity, _kafka_topic(config), autoscaling.last_known_good_seconds, endpoint, refusal
+    )
+
+
+def _endpoint(spec: Mapping[str, Any]) -> tuple[PodMetrics | None, str]:
+    """The endpoint that the pods' annotations name, or why that can't be read."""
+    template = (spec.get("pod") or {}).get("template") or {}
+    try:
+        return pod_metrics(template.get("annotations") or {}), ""
+    except ValueError as error:
+        return None, str(error)
 
 
 def _kafka_topic(config: EngineConfig) -> KafkaTopic | None:
@@ -172,6 +187,7 @@ def resolve_fleet(
                 address=pod.address,
                 ready=pod.ready,
                 labels=pod.identity.labels,
+                endpoint=declared[engine.uid].endpoint,
             )
         )
     return Fleet(
@@ -183,6 +199,8 @@ def resolve_fleet(
             tuple(sorted(members[engine.uid], key=lambda pod: pod.name)),
             declared[engine.uid].topic,
             declared[engine.uid].last_known_good_seconds,
+            declared[engine.uid].endpoint,
+            declared[engine.uid].endpoint_refusal,
         )
         for engine in engines_by_uid.values()
     )

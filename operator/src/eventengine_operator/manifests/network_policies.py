@@ -8,6 +8,7 @@ brokers of a user are not the operator's to know.
 from __future__ import annotations
 
 from eventengine_contract.event_engine import EventEngineSpec
+from eventengine_contract.pod_metrics import pod_metrics
 from eventengine_contract.well_known import PORT_TELEMETRY, pod_selector
 
 from eventengine_operator.resources.engines import Engine, tcp_ports
@@ -18,7 +19,9 @@ from .metadata import owned_object
 
 def network_policy(engine: Engine, spec: EventEngineSpec) -> Object:
     """The NetworkPolicy `<X>`."""
-    ports = sorted({PORT_TELEMETRY, *(port for _, port in tcp_ports(spec.engine))})
+    endpoint = pod_metrics(spec.pod.template.annotations)
+    of_endpoint = [endpoint.port] if endpoint is not None else []
+    ports = sorted({PORT_TELEMETRY, *of_endpoint, *(port for _, port in tcp_ports(spec.engine))})
     body = {
         "podSelector": {"matchLabels": pod_selector(engine.name)},
         "policyTypes": ["Ingress"],
