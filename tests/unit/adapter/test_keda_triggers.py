@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from eventengine_adapter.keda.triggers import TriggerError, read_trigger
-from eventengine_contract.metric_names import METRICS
+from eventengine_contract.metric_names import METRICS, Aggregation
+from eventengine_operator.manifests.scaled_objects import KedaScaler, scaled_object
+from eventengine_operator.resources.engines import read_engine
 
 LAG = {"metric": "kafka_consumer_lag", "engine": "hunt", "target": "1k"}
 
@@ -76,3 +80,38 @@ def test_a_key_that_can_not_be_used_is_named(change: dict[str, str], message: st
         read_trigger(LAG | change)
 
     assert message in str(error.value)
+
+
+def metrics_of(source: str) -> list[dict[str, Any]]:
+    """Every metric that this source has, each with a target that it can have."""
+    return [
+        {"name": name, "source": source, "target": {"averageValue": "100"}}
+        for name, metric in METRICS.items()
+        if source != "Pods" or metric.aggregation is not Aggregation.PER_SOURCE
+    ][:8]
+
+
+@pytest.mark.parametrize("source", ["External", "Object", "Pods"])
+@pytest.mark.parametrize("scale_to_zero", [{}, {"scaleToZero": {}}])
+def test_every_trigger_that_the_operator_writes_is_understood(
+    source: str, scale_to_zero: dict[str, Any]
+) -> None:
+    kafka = {"bootstrapServers": ["broker:9092"], "topic": "moves"}
+    source_of_moves = {"name": "moves", "type": "kafka", "kafka": kafka}
+    autoscaling = {"driver": "keda", "metrics": metrics_of(source), **scale_to_zero}
+    engine = read_engine(
+        {
+            "metadata": {"name": "hunt", "namespace": "games", "uid": "1", "generation": 1},
+            "spec": {"autoscaling": autoscaling, "engine": {"sources": [source_of_moves]}},
+        }
+    )
+    assert engine.spec is not None, engine.faults
+    made = scaled_object(
+        engine, engine.spec.autoscaling, 5, KedaScaler("adapter.system.svc:9095"), with_tolerance=False
+    )
+
+    found = [read_trigger(trigger["metadata"]) for trigger in made["spec"]["triggers"]]
+
+    assert [trigger.metric.name for trigger in found] == [item["name"] for item in metrics_of(source)]
+    assert {trigger.engine for trigger in found} == {"hunt"}
+    assert {trigger.target_millis for trigger in found} == {100_000}
