@@ -111,6 +111,8 @@ TABLE: list[tuple[str, int, int | None]] = [
     (f"{EXTERNAL}/namespaces/default", 404, None),
     (f"{EXTERNAL}/namespaces", 404, None),
     (f"{EXTERNAL}/kafka_consumer_lag", 404, None),
+    (f"{EXTERNAL}/no_such_thing", 404, None),
+    (f"{EXTERNAL}/namespaces/default/no_such_metric?labelSelector=engine%3Dhunt", 404, None),
     (f"{EXTERNAL}/namespaces//kafka_consumer_lag", 404, None),
     (f"{EXTERNAL}/namespaces/../kafka_consumer_lag", 404, None),
     (f"{EXTERNAL}/namespaces/%2e%2e/kafka_consumer_lag", 404, None),
@@ -121,7 +123,9 @@ TABLE: list[tuple[str, int, int | None]] = [
     # Custom, root scoped: engines live in namespaces, so that nothing is found, and a leaf is no path.
     (f"{CUSTOM}/nodes/*/{POOL}", 404, None),
     (f"{CUSTOM}/nodes/one/{POOL}", 404, None),
+    (f"{CUSTOM}/nodes/*/{POOL}?labelSelector=app%3Dhunt", 404, None),
     (f"{CUSTOM}/nodes", 404, None),
+    (f"{CUSTOM}/no_such_thing", 404, None),
     (f"{CUSTOM}/nodes/one", 404, None),
     # Custom, pods: by name, all of them, and by both selectors.
     (f"{CUSTOM}/namespaces/default/pods/hunt-a/{POOL}", 200, 1),
