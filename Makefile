@@ -50,6 +50,10 @@ demo: setup ## the main job on a real Kubernetes and a real Kafka (CLUSTER=curre
 soak: setup ## what takes tens of minutes by its nature, such as the article's slow scale-down
 	@$(PYTHON) -m pytest tests/cluster -m soak -s
 
+.PHONY: chaos
+chaos: setup ## break things on purpose, in the long form (ONLY=name for one group, SEED=n to repeat a run)
+	@$(PYTHON) tools/chaos.py $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench
 bench: setup ## measure against targets and peers, in short forms (ONLY=name: the long form of one group)
 	@$(PYTHON) tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY) --long)

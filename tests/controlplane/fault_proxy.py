@@ -1,7 +1,8 @@
 """A proxy between the operator and the real API server that can answer wrongly, late, twice or not at all.
 
-It forwards everything as it is unless a test sets `answer` (for whole requests) or `events` (for each line of a
-watch). It listens on loopback without TLS; towards the API server it verifies the cluster's CA.
+It forwards everything as it is unless a test sets `answer` (for whole requests), `events` (for each line of a
+watch) or `written` (told of each write once it is done and before the operator learns of it), or cuts the line. It
+listens on loopback without TLS; towards the API server it verifies the cluster's CA.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from eventengine_harness.control_planes import LOOPBACK, free_port
 
 LINE_BYTES_MAX = 8 * 1024 * 1024
 START_SECONDS_MAX = 10.0
+CUT_POLL_SECONDS = 0.05
 FORWARDED = ("Accept", "Authorization", "Content-Type")
 
 
@@ -103,12 +105,21 @@ class FaultProxy:
         )
         self._started = threading.Event()
         self._lists: dict[str, bytes] = {}
+        self._passable = asyncio.Event()
+        self._passable.set()
         self.answer: Callable[[Request], Answer | None]
         self.events: Callable[[Request, bytes], list[tuple[float, bytes]]]
+        self.written: Callable[[Request], None]
         self.heal()
+
+    def cut(self) -> None:
+        """From now on nothing comes through in either direction, and nothing says so: a partition."""
+        self._in_loop(self._passable.clear)
 
     def heal(self) -> None:
         """Be faithful again."""
+        self._in_loop(self._passable.set)
+        self.written = lambda _: None
         self.answer = lambda _: None
         self.events = faithful
 
@@ -159,6 +170,7 @@ class FaultProxy:
 
     async def _handle(self, session: aiohttp.ClientSession, request: web.Request) -> web.StreamResponse:
         asked = Request(request.method, request.path, request.query.get("watch") == "true")
+        await self._passable.wait()
         injected = self.answer(asked)
         if injected is not None:
             return injected.to_response()
@@ -169,9 +181,16 @@ class FaultProxy:
             if asked.is_watch and upstream.status == 200:
                 return await self._pass_on(asked, request, upstream)
             answer = await upstream.read()
+            await self._passable.wait()
+            if asked.is_write and upstream.status < 300:
+                self.written(asked)
             if asked.is_list and upstream.status == 200:
                 self._lists[asked.path] = answer
             return web.Response(status=upstream.status, body=answer, content_type=upstream.content_type)
+
+    def _in_loop(self, function: Callable[[], None]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(function)
 
     async def _pass_on(
         self, asked: Request, request: web.Request, upstream: aiohttp.ClientResponse
@@ -179,6 +198,7 @@ class FaultProxy:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         async for line in upstream.content:
+            await self._passable.wait()
             for delay_seconds, sent in self.events(asked, line.rstrip(b"\n")):
                 if delay_seconds:
                     await asyncio.sleep(delay_seconds)
