@@ -30,6 +30,7 @@ KUBERNETES_PROGRAMS = (
     "kubectl",
 )
 HELM_MODULES = {4: ("helm", "helm.sh/helm/v4/cmd/helm"), 3: ("helm3", "helm.sh/helm/v3/cmd/helm")}
+KARPENTER_MODULE = "sigs.k8s.io/karpenter"
 KEDA_MODULE = "github.com/kedacore/keda/v2"
 PAUSE_SOURCE = Path(__file__).resolve().parent / "programs" / "pause.c"
 BROKER_POM = TESTS / "kafka" / "broker" / "pom.xml"
@@ -59,11 +60,20 @@ def kwok() -> Path:
     return _go_programs("kwok", "kwok", ["sigs.k8s.io/kwok/cmd/kwok"], "-s -w") / "kwok"
 
 
+def karpenter() -> Path:
+    """Karpenter with its provider of KWOK nodes (about two minutes the first time)."""
+    return _go_programs("Karpenter", "karpenter", ["sigs.k8s.io/karpenter/kwok"], "-s -w") / "kwok"
+
+
+def karpenter_definitions() -> tuple[Path, ...]:
+    """The folders of Karpenter's CustomResourceDefinitions and of its provider's."""
+    module = _module_folder("karpenter", KARPENTER_MODULE)
+    return module / "pkg" / "apis" / "crds", module / "kwok" / "apis" / "crds"
+
+
 def keda_definitions() -> Path:
     """The folder of KEDA's CustomResourceDefinitions, one file each, as its Go module has them."""
-    folder = BUILDS / "keda"
-    answer = json.loads(run([_go(), "mod", "download", "-json", KEDA_MODULE], folder=folder))
-    return Path(answer["Dir"]) / "config" / "crd" / "bases"
+    return _module_folder("keda", KEDA_MODULE) / "config" / "crd" / "bases"
 
 
 def metrics_decoder() -> Path:
@@ -107,6 +117,7 @@ def everything() -> dict[str, Path]:
         "helm": helm(4),
         "helm3": helm(3),
         "kwok": kwok(),
+        "karpenter": karpenter(),
         "metrics-decoder": metrics_decoder(),
         "pause": pause(),
         "kafka": kafka(),
@@ -141,6 +152,12 @@ def _go_programs(title: str, module: str, packages: Sequence[str], link_flags: s
         )
 
     return cached(module, key_of(files=files, folder=folder, words=words), build)
+
+
+def _module_folder(build: str, module: str) -> Path:
+    """Where the sources of a Go module lie that a build requires, fetched if need be."""
+    answer = json.loads(run([_go(), "mod", "download", "-json", module], folder=BUILDS / build))
+    return Path(answer["Dir"])
 
 
 def _go() -> str:

@@ -29,6 +29,7 @@ BUILDS: dict[str, Callable[[], object]] = {
     "helm": builds.helm,
     "helm3": lambda: builds.helm(3),
     "kwok": builds.kwok,
+    "karpenter": builds.karpenter,
     "metrics-decoder": builds.metrics_decoder,
     "pause": builds.pause,
     "kafka": builds.kafka,

@@ -29,6 +29,8 @@ ANNOTATION: Final = ("kwok.x-k8s.io/node", "fake")
 """Nodes with it are KWOK's; a real node beside them stays its kubelet's."""
 TAINT: Final = {"key": LABEL, "effect": "NoSchedule"}
 TOLERATION: Final = {"key": LABEL, "operator": "Exists"}
+DRAINING: Final = "tests.eventengine.dev/draining"
+"""A deleted pod with this annotation is still there, until it is taken off."""
 READY_SECONDS_MAX: Final = 60.0
 POD_ADDRESSES: Final = "198.18.0.1/15"
 """Of the range for measuring devices, which no network routes."""
@@ -122,7 +124,7 @@ _PENDING: Final = {"key": ".status.phase", "operator": "In", "values": ["Pending
 
 
 def pod_stages(refusals: Mapping[str, str], start_seconds: float) -> list[Object]:
-    """All rules: pods run after a while, those of refusing nodes fail, and deleted ones go at once."""
+    """All rules: pods run after a while, those of refusing nodes fail, deleted ones go at once unless they drain."""
     elsewhere: list[Object] = []
     if refusals:
         elsewhere = [{"key": ".spec.nodeName", "operator": "NotIn", "values": sorted(refusals)}]
@@ -136,7 +138,10 @@ def pod_stages(refusals: Mapping[str, str], start_seconds: float) -> list[Object
         ),
         stage(
             "gone",
-            [{"key": ".metadata.deletionTimestamp", "operator": "Exists"}],
+            [
+                {"key": ".metadata.deletionTimestamp", "operator": "Exists"},
+                {"key": f'.metadata.annotations["{DRAINING}"]', "operator": "DoesNotExist"},
+            ],
             {"finalizers": {"empty": True}, "delete": True},
         ),
     ]
