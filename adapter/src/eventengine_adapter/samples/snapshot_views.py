@@ -68,14 +68,22 @@ class AllocatorView(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProcessView(msgspec.Struct, frozen=True, gc=False):
-    """What the process may hold."""
+    """What the process may hold.
 
+    `pinned` is in every whole snapshot: without it an empty object would pass for a process without a limit.
+    """
+
+    pinned: bool
     memory_limit_bytes: int | None = None
 
 
 class CountersView(msgspec.Struct, frozen=True, gc=False):
-    """Totals since the process started."""
+    """Totals since the process started.
 
+    `events_in` is in every whole snapshot: without it an empty object would pass for nothing shed.
+    """
+
+    events_in: Count
     shed: dict[str, Count] = {}
 
 
