@@ -229,6 +229,7 @@ impl Shared {
 
 impl Producer {
     /// Free slots, at least. Looks at the consumer's progress only if fewer than `wanted` seem free.
+    #[inline(always)]
     pub fn free(&mut self, wanted: u64) -> u64 {
         let capacity = self.mask + 1;
         let free = capacity - (self.tail - self.head_seen);
@@ -240,6 +241,7 @@ impl Producer {
     }
 
     /// Writes a descriptor, or gives it back if the ring is full. Invisible until [`Producer::publish`].
+    #[inline(always)]
     pub fn push(&mut self, descriptor: Descriptor) -> Result<(), Descriptor> {
         if self.free(1) == 0 {
             return Err(descriptor);
@@ -285,6 +287,7 @@ impl Producer {
 
 impl Consumer {
     /// The next descriptor, which stays where it is.
+    #[inline(always)]
     pub fn peek(&mut self) -> Option<&Descriptor> {
         if self.is_empty() {
             return None;
@@ -310,6 +313,7 @@ impl Consumer {
     }
 
     /// Takes the next descriptor. Its slot is free for the producer after [`Consumer::release`].
+    #[inline(always)]
     pub fn pop(&mut self) -> Option<Descriptor> {
         let descriptor = *self.peek()?;
         prefetch::to_read(self.shared.slot(self.head + SLOTS_AHEAD));
@@ -326,6 +330,7 @@ impl Consumer {
     }
 
     /// Whether nothing is waiting.
+    #[inline(always)]
     pub fn is_empty(&mut self) -> bool {
         if self.head == self.tail_seen {
             self.tail_seen = self.shared.tail.0.load(Ordering::Acquire);

@@ -29,6 +29,7 @@ impl Index {
     }
 
     /// The slot at a key's own place: the key's, unless another one came there first.
+    #[inline]
     pub(super) fn probable(&self, key: &Key) -> Option<u32> {
         Some(self.table[self.place_of(key) as usize]).filter(|slot| *slot != NONE)
     }

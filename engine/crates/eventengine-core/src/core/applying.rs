@@ -12,12 +12,19 @@ use crate::pool::Chunk;
 use crate::program::{Origin, Output, Program, Routing};
 use crate::ring::{Descriptor, Kind, LANE_EVENTS, LANES};
 
-/// Events between the one that is applied and the one whose payload is asked for: it takes that long to come from the
-/// core that wrote it.
-const EVENTS_AHEAD: u64 = 3;
+/// Events between the next one and the one whose payload is asked for: it takes that long to come from the core that
+/// wrote it.
+const EVENTS_AHEAD: u64 = 2;
 
 /// Bytes of a chunk that an output usually takes.
 const OUTPUT_BYTES_USUAL: usize = 360;
+
+/// What came of an event: the output that lies in its chunk now.
+struct Applied {
+    origin: Origin,
+    routing: Routing,
+    length: u32,
+}
 
 /// The partition that an event belongs to. A direct one comes without: its key gives it.
 #[inline(always)]
@@ -31,7 +38,9 @@ fn partition_of(descriptor: &Descriptor, routing: Routing) -> u32 {
 
 impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     pub(super) fn next_event(&mut self) -> Step {
-        let Some((lane, descriptor)) = self.take_next() else { return Step::Idle };
+        let Some((lane, input)) = self.choose_next() else { return Step::Idle };
+        let Some(descriptor) = self.inputs[input][lane].pop() else { return Step::Idle };
+        self.look_ahead(input, lane);
         self.overtaken[lane] = 0;
         for less_urgent in lane + 1..LANES {
             if self.inputs.iter_mut().any(|lanes| !lanes[less_urgent].is_empty()) {
@@ -39,31 +48,26 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
             }
         }
         self.since_flush += 1;
-        self.event(descriptor)
+        self.event(&descriptor)
     }
 
-    /// The next event: of a lane that was overtaken often enough, else of the most urgent one.
-    fn take_next(&mut self) -> Option<(usize, Descriptor)> {
+    /// Lane and I/O thread of the next event: of a lane that was overtaken often enough, else of the most urgent one.
+    fn choose_next(&mut self) -> Option<(usize, usize)> {
         let overdue = (LANE_EVENTS..LANES)
             .find(|lane| self.overtaken[*lane] >= OVERTAKING_MAX)
-            .and_then(|lane| self.take(lane));
-        overdue.or_else(|| (LANE_EVENTS..LANES).find_map(|lane| self.take(lane)))
+            .and_then(|lane| self.choose(lane));
+        overdue.or_else(|| (LANE_EVENTS..LANES).find_map(|lane| self.choose(lane)))
     }
 
     /// The next event of a lane, the I/O threads in turn. One that is still being parsed holds up its lane only.
-    fn take(&mut self, lane: usize) -> Option<(usize, Descriptor)> {
+    fn choose(&mut self, lane: usize) -> Option<(usize, usize)> {
         let mut input = self.next_input;
         for _ in 0..self.inputs.len() {
             let next_input = if input + 1 == self.inputs.len() { 0 } else { input + 1 };
-            let events = &mut self.inputs[input][lane];
-            if events.peek().is_some_and(|next| next.kind != Kind::Event || self.executor.claim(next)) {
+            let next = self.inputs[input][lane].peek();
+            if next.is_some_and(|next| next.kind != Kind::Event || self.executor.claim(next)) {
                 self.next_input = next_input;
-                if let Some(later) = events.peek_behind(EVENTS_AHEAD) {
-                    self.pool.prefetch(later.chunk, (later.length as usize).max(OUTPUT_BYTES_USUAL));
-                }
-                let taken = events.pop();
-                self.look_ahead(input, lane);
-                return taken.map(|descriptor| (lane, descriptor));
+                return Some((lane, input));
             }
             input = next_input;
         }
@@ -73,6 +77,9 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     /// Reads the event behind the one that was taken, and fetches what it is about while this one is applied.
     #[inline(always)]
     fn look_ahead(&mut self, input: usize, lane: usize) {
+        if let Some(later) = self.inputs[input][lane].peek_behind(EVENTS_AHEAD) {
+            self.pool.prefetch(later.chunk, (later.length as usize).max(OUTPUT_BYTES_USUAL));
+        }
         let Some(next) = self.inputs[input][lane].peek().filter(|next| next.kind == Kind::Event) else {
             return;
         };
@@ -94,9 +101,9 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         })
     }
 
-    pub(super) fn event(&mut self, descriptor: Descriptor) -> Step {
+    pub(super) fn event(&mut self, descriptor: &Descriptor) -> Step {
         let direct = descriptor.partition >= DIRECT_BASE;
-        if !direct && !self.is_current(&descriptor) {
+        if !direct && !self.is_current(descriptor) {
             self.stats.stale.add(1);
             if let Ok(chunk) = self.pool.claim(descriptor.chunk) {
                 self.releaser.release(chunk);
@@ -113,17 +120,25 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
             return Step::Event { ingested_at_nanoseconds: descriptor.ingested_at_nanoseconds };
         };
         let applied = match descriptor.kind {
-            Kind::Event => self.apply(&descriptor, &mut chunk),
+            Kind::Event => self.apply(descriptor, &mut chunk),
             _ => {
                 let reason = Reason::from_number(descriptor.reason).unwrap_or(Reason::InvalidJson);
                 Err(Refusal::new(reason, descriptor.refusal_position() as usize))
             }
         };
         match applied {
-            Ok(output) => {
+            Ok(Applied { origin, routing, length }) => {
                 self.stats.applied.add(1);
-                self.move_to(output.partition, output.offset + 1);
-                self.emit(Descriptor { chunk: self.pool.send(chunk), ..output });
+                self.move_to(origin.partition, origin.offset + 1);
+                self.emit(Descriptor {
+                    kind: Kind::Output,
+                    partition: origin.partition,
+                    offset: origin.offset,
+                    length,
+                    routing,
+                    chunk: self.pool.send(chunk),
+                    ..*descriptor
+                });
             }
             Err(refusal) => {
                 self.refuse(descriptor, Some(chunk), refusal);
@@ -136,7 +151,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     }
 
     /// Runs the program and leaves the output in the event's chunk.
-    fn apply(&mut self, descriptor: &Descriptor, chunk: &mut Chunk) -> Result<Descriptor, Refusal> {
+    fn apply(&mut self, descriptor: &Descriptor, chunk: &mut Chunk) -> Result<Applied, Refusal> {
         let event = self.executor.read(descriptor, &self.pool, chunk)?;
         let routing = self.program.routing(&event);
         let partition = partition_of(descriptor, routing);
@@ -158,17 +173,10 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         }
         let length = output.len();
         self.pool.bytes_mut(chunk)[..length].copy_from_slice(&self.scratch[..length]);
-        Ok(Descriptor {
-            kind: Kind::Output,
-            partition: origin.partition,
-            offset: origin.offset,
-            length: length as u32,
-            routing,
-            ..*descriptor
-        })
+        Ok(Applied { origin, routing, length: length as u32 })
     }
 
-    fn refuse(&mut self, descriptor: Descriptor, chunk: Option<Chunk>, refusal: Refusal) {
+    fn refuse(&mut self, descriptor: &Descriptor, chunk: Option<Chunk>, refusal: Refusal) {
         self.stats.refused[refusal.reason as usize].add(1);
         let original_length = match descriptor.kind {
             Kind::Refused => descriptor.original_length,
@@ -181,11 +189,12 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
             chunk: chunk.map_or(crate::pool::RawChunk::NONE, |chunk| self.pool.send(chunk)),
             length: if descriptor.chunk.is_none() { 0 } else { descriptor.length },
             original_length,
-            ..descriptor
+            ..*descriptor
         });
     }
 
     /// Pushes to the publisher. There is room: it was looked for before the event was taken.
+    #[inline(always)]
     pub(super) fn emit(&mut self, descriptor: Descriptor) {
         self.stats.uncut.store(true, Ordering::Relaxed);
         let pushed = self.publish.push(descriptor);

@@ -138,10 +138,13 @@ impl<'a> Output<'a> {
             let word = (digits | ASCII_ZEROES as u32) >> zeroes;
             self.padded(&word.to_le_bytes(), size_of::<u32>() - (zeroes / 8) as usize);
         } else {
-            let (word, length, eights) = long_number(value);
-            self.padded(&word.to_le_bytes(), length);
-            for eight in eights.iter().rev().filter(|eight| **eight != 0) {
-                self.padded(&eight.to_le_bytes(), size_of::<u64>());
+            let number = long_number(value);
+            self.padded(&number.first.to_le_bytes(), number.length);
+            if number.middle != 0 {
+                self.padded(&number.middle.to_le_bytes(), size_of::<u64>());
+            }
+            if number.last != 0 {
+                self.padded(&number.last.to_le_bytes(), size_of::<u64>());
             }
         }
     }
@@ -182,21 +185,31 @@ fn put_last(buffer: &mut [u8], length: usize, bytes: &[u8]) -> usize {
     end
 }
 
-/// The first digits of a number of five or more, and how many they are; then eight digits each, the last ones first.
+/// The text of a number of five digits or more, in words of up to eight.
+struct LongNumber {
+    first: u64,
+    /// Digits in the first word. The others have eight, or are zero if there are none.
+    length: usize,
+    middle: u64,
+    last: u64,
+}
+
 #[inline(never)]
-fn long_number(value: u64) -> (u64, usize, [u64; 2]) {
-    let mut first = value;
-    let mut eights = [0; 2];
-    for eight in &mut eights {
-        if first < EIGHT_DIGITS {
-            break;
-        }
-        *eight = eight_digits((first % EIGHT_DIGITS) as u32) | ASCII_ZEROES;
+fn long_number(value: u64) -> LongNumber {
+    let eight = |value: u64| eight_digits((value % EIGHT_DIGITS) as u32) | ASCII_ZEROES;
+    let (mut first, mut middle, mut last) = (value, 0, 0);
+    if first >= EIGHT_DIGITS {
+        last = eight(first);
+        first /= EIGHT_DIGITS;
+    }
+    if first >= EIGHT_DIGITS {
+        middle = eight(first);
         first /= EIGHT_DIGITS;
     }
     let digits = eight_digits(first as u32);
     let zeroes = (digits | 1 << 56).trailing_zeros() & !7;
-    ((digits | ASCII_ZEROES) >> zeroes, size_of::<u64>() - (zeroes / 8) as usize, eights)
+    let length = size_of::<u64>() - (zeroes / 8) as usize;
+    LongNumber { first: (digits | ASCII_ZEROES) >> zeroes, length, middle, last }
 }
 
 /// Numbers below this have four digits at most.
