@@ -10,6 +10,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from eventengine_contract.well_known import SYSTEM_NAMESPACE
 from eventengine_operator.clients.engine_reports import EngineReports
 from eventengine_operator.clients.errors import ConflictError
 from eventengine_operator.clients.event_posting import EventPoster
@@ -118,7 +119,12 @@ class World:
         measurements = Measurements()
         reports = EngineReports(measurements)
         reconciler = Reconciler(
-            api, reports, EventPoster(api, "operator"), "example.invalid/engine:1", lambda _: None
+            api,
+            reports,
+            EventPoster(api, "operator"),
+            default_image="example.invalid/engine:1",
+            adapter_namespace=SYSTEM_NAMESPACE,
+            when_read=lambda _: None,
         )
         try:
             for _ in range(RECONCILES_MAX):
