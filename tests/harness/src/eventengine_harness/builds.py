@@ -133,9 +133,17 @@ def _required_version(module_file: Path, module: str) -> str:
 
 
 def _go_programs(title: str, module: str, packages: Sequence[str], link_flags: str) -> Path:
-    """Build the programs of one module; each is named like the last part of its package."""
-    folder = BUILDS / module
-    files = [path for path in folder.iterdir() if path.suffix in {".go", ".mod", ".sum"}]
+    return go_programs(title, BUILDS / module, module, packages, link_flags)
+
+
+def go_programs(
+    title: str, folder: Path, kind: str, packages: Sequence[str], link_flags: str = "-s -w"
+) -> Path:
+    """Build programs of the Go module in `folder` into the cache of that kind; returns where they lie.
+
+    Each is named like the last part of its package. The module's own sources are part of the cache's key.
+    """
+    files = [path for path in folder.rglob("*") if path.suffix in {".go", ".mod", ".sum"}]
     go = _go()
     words = [run([go, "version"], folder=folder), link_flags, *packages]
 
@@ -151,7 +159,7 @@ def _go_programs(title: str, module: str, packages: Sequence[str], link_flags: s
             folder=folder,
         )
 
-    return cached(module, key_of(files=files, folder=folder, words=words), build)
+    return cached(kind, key_of(files=files, folder=folder, words=words), build)
 
 
 def _module_folder(build: str, module: str) -> Path:

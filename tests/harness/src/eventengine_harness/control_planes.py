@@ -110,6 +110,7 @@ class ControlPlane:
         has_node: Whether a node joins. Without one nothing routes Service
             addresses, so the aggregator dials the name of an ExternalName Service.
         client_rate: Of controller manager and scheduler; None leaves them their own.
+        controller_flags: Added to the controller manager's own; of a flag given twice the last one counts.
     """
 
     folder: Path
@@ -119,6 +120,7 @@ class ControlPlane:
     node_name: str = "node"
     has_node: bool = False
     client_rate: ClientRate | None = None
+    controller_flags: Sequence[str] = ()
     components: dict[str, ComponentProcess] = field(default_factory=dict)
     _certificates: ControlPlaneCertificates | None = None
 
@@ -241,6 +243,7 @@ class ControlPlane:
                 f"--cluster-signing-key-file={files.authority.key}",
                 "--use-service-account-credentials=true",
                 f"--horizontal-pod-autoscaler-sync-period={AUTOSCALER_SYNC_SECONDS}s",
+                *self.controller_flags,
             ],
         )
         scheduler = self.write_kubeconfig("scheduler", files.scheduler)
@@ -299,9 +302,16 @@ class LoopbackControlPlane(OwnedInstance[Path]):
     Service of type ExternalName with `externalName: localhost`.
     """
 
-    def __init__(self, name: str | None = None, *, client_rate: ClientRate | None = None) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        client_rate: ClientRate | None = None,
+        controller_flags: Sequence[str] = (),
+    ) -> None:
         super().__init__(name or f"{LOOPBACK_INSTANCE}-{secrets.token_hex(4)}")
         self._client_rate = client_rate
+        self._controller_flags = controller_flags
         self._launcher: Launcher | None = None
         self._control_plane: ControlPlane | None = None
         self._access: KubernetesAccess | None = None
@@ -351,7 +361,12 @@ class LoopbackControlPlane(OwnedInstance[Path]):
     def _start(self, ledger: Ledger, needs: Path) -> None:
         self._launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
         self._control_plane = ControlPlane(
-            ledger.folder, self._launcher, needs, Endpoints.on_loopback(), client_rate=self._client_rate
+            ledger.folder,
+            self._launcher,
+            needs,
+            Endpoints.on_loopback(),
+            client_rate=self._client_rate,
+            controller_flags=self._controller_flags,
         )
         self._control_plane.start()
         self._access = KubernetesAccess(self._control_plane.kubeconfig, needs / "kubectl")

@@ -1,0 +1,3 @@
+module eventengine.dev/benchmarks/instruments
+
+go 1.26.0
