@@ -211,7 +211,10 @@ def rows_of(sizes: Sizes, ours: Sequence[Passage], peers: Sequence[Passage]) -> 
             f"{many} EventEngines at once, last create to all Ready", ours, "ready_seconds", 120 * share, note
         ),
         _seconds(
-            f"{ours[0].children:,} children changed by hand, to as declared", ours, "restore_seconds", 60
+            f"{ours[0].children:,} children changed by hand, to as declared",
+            ours,
+            "restore_seconds",
+            60 * share,
         ),
         Row.at_most("children that stayed changed", lost, 0, ""),
         Row.at_most(
