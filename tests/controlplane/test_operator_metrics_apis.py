@@ -20,7 +20,7 @@ from eventengine_harness.accesses import KubernetesAccess, condition_of
 from eventengine_harness.waiting import wait_for
 from eventengine_operator.certificates.issuing import KeyPair, issue_authority, issue_serving
 
-from .operators import OperatorPlane, OperatorProcess
+from .operators import PATIENT, OperatorPlane, OperatorProcess
 
 SECONDS = 30.0
 CUSTOM = ("v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io")
@@ -260,7 +260,7 @@ def test_certificates_of_others_are_read_and_never_written(
     first, second = (issue_authority(datetime.now(UTC), timedelta(hours=2)) for _ in range(2))
     with (
         installed(operator_plane, tmp_path, "certificates.mode=existing") as installation,
-        installation.operator(certificates="existing") as operator,
+        installation.operator(certificates="existing", **PATIENT) as operator,
     ):
         operator.wait_leading()
         installation.declare_engine()
