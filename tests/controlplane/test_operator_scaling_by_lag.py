@@ -24,7 +24,8 @@ from .spaces import HPA, Space
 
 TELEMETRY_PORT = 9464
 """Where the operator asks an engine; the adapter is told to ask there, too."""
-ADDRESS = "127.0.10.2"
+ADDRESSES = (f"127.0.10.{number}" for number in range(2, 250))
+"""A pod has one of its own: a connection that is kept open would lead to the pod before."""
 TOPIC = "hunt-events"
 
 
@@ -82,11 +83,13 @@ def stage(operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactor
 
 
 @contextlib.contextmanager
-def running_pod(space: Space, lag_events: int) -> Iterator[EngineState]:
-    """Have the engine's one pod run and own the only partition; gives what it measures."""
+def running_pod(space: Space, lag_events: int, partitions: int = 1) -> Iterator[EngineState]:
+    """Have the engine's one pod run and own all partitions, the first of which has the lag; gives what it measures."""
     (name,) = space.pods(1)
-    state = EngineState("hunt", space.namespace, name, {0: lag_events}, partitions_total=1)
-    server = EnginePodServer(ADDRESS, TELEMETRY_PORT, state)
+    lags = dict.fromkeys(range(partitions), 0) | {0: lag_events}
+    state = EngineState("hunt", space.namespace, name, lags, partitions_total=partitions)
+    address = next(ADDRESSES)
+    server = EnginePodServer(address, TELEMETRY_PORT, state)
     container = {
         "name": "engine",
         "image": "example.invalid/engine:1",
@@ -100,8 +103,8 @@ def running_pod(space: Space, lag_events: int) -> Iterator[EngineState]:
         name,
         {
             "phase": "Running",
-            "podIP": ADDRESS,
-            "podIPs": [{"ip": ADDRESS}],
+            "podIP": address,
+            "podIPs": [{"ip": address}],
             "conditions": [{"type": "Ready", "status": "True"}],
             "containerStatuses": [container],
         },
@@ -225,13 +228,11 @@ def test_pods_under_load_change_hands_between_three_owners_and_stay_as_many_as_t
     stage: Stage, operator_plane: OperatorPlane
 ) -> None:
     source = {"sources": [kafka_source("127.0.0.1:1")]}
-    ours = HPA | {"minReplicas": 1}
+    ours = HPA | {"minReplicas": 1, "maxReplicas": 5}
     with Space(operator_plane.access, stage.operator) as space:
-        space.engine(engine=source, autoscaling=ours | {"minReplicas": 1})
-        with running_pod(space, 2500) as state:
-            # As many partitions as pods may be asked for: more pods than partitions would never be.
-            state.partitions_total = 5
-            state.partitions.update(dict.fromkeys(range(1, 5), 0))
+        space.engine(engine=source, autoscaling=ours)
+        # As many partitions as pods may be asked for: more pods than partitions would never be.
+        with running_pod(space, 2500, partitions=5) as state:
             space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 3, "as the lag asks")
             with space.every_number_of_replicas() as seen:
                 space.engine(engine=source, autoscaling={"driver": "none"})
