@@ -21,8 +21,8 @@ from .spaces import Space
 
 Object = dict[str, Any]
 POOL = "tests.eventengine.dev/pool"
-PODS_BEFORE_HELD_MAX = 40
-"""A ReplicaSet makes about twenty a second; the operator needs some tenths of one on a busy machine."""
+PODS_BEFORE_HELD_MAX = 80
+"""A ReplicaSet makes about twenty a second for as long as it may; a busy machine may see two attempts."""
 
 
 def pinned_to(pool: str) -> Object:
@@ -114,8 +114,8 @@ def was_refused_by(reason: str) -> Callable[[Object], bool]:
 
 
 def until_refused_pods_are_gone(space: Space) -> None:
-    def only_good_ones() -> bool:
-        phases = [item["status"]["phase"] for item in space.access.list("pods", space.namespace)]
-        return phases == ["Running", "Running"]
+    def are_gone() -> bool:
+        pods = space.access.list("pods", space.namespace)
+        return not any(item["status"]["phase"] == "Failed" for item in pods)
 
-    space.wait(only_good_ones, "refused pods to be collected")
+    space.wait(are_gone, "refused pods to be collected")
