@@ -9,13 +9,16 @@
 //! with the one that followed the key before it last time, and looked up only if it is
 //! another.
 
+use super::instructions::Instructions;
 use super::number::{digits, double};
 use super::payload::Payload;
 use super::plan::{Entry, Kind, Plan, Shape};
 use super::record::{Record, rows_cell, string_cell};
-use super::scan::{Level, Scalar};
+use super::scan::{BLOCK_BYTES, Level, Scalar};
 use super::scanner::{Limits, Scanner};
 use super::string::escape_length;
+use super::template::Template;
+use super::unescape::escaped_bytes;
 use super::utf8;
 
 const GAVE_UP: *const u8 = std::ptr::null();
@@ -25,16 +28,39 @@ const UNKNOWN: usize = usize::MAX;
 
 /// Everything that stays the same, or is only written, during one walk.
 pub(super) struct Run<'x> {
-    plan: &'x Plan,
-    limits: Limits,
-    bytes: &'x [u8],
-    start: *const u8,
-    cells: *mut u64,
-    used: *mut u32,
+    pub(super) plan: &'x Plan,
+    pub(super) limits: Limits,
+    pub(super) bytes: &'x [u8],
+    pub(super) start: *const u8,
+    pub(super) cells: *mut u64,
+    pub(super) used: *mut u32,
     /// By entry: the entry that followed it last time.
     followers: *mut u8,
     /// Whether there was a byte beyond ASCII in a string.
-    beyond_ascii: bool,
+    pub(super) beyond_ascii: bool,
+}
+
+/// What was learned of the order of keys.
+#[derive(Debug, Clone)]
+pub(super) struct Learned {
+    pub(super) followers: Box<[u8]>,
+    pub(super) template: Template,
+}
+
+impl Learned {
+    /// At first the schema's own order is expected.
+    pub(super) fn new(plan: &Plan, limits: Limits) -> Learned {
+        let mut followers: Box<[u8]> = (0..plan.entries.len()).map(|entry| entry as u8).collect();
+        for shape in &plan.shapes {
+            let nothing = shape.first + shape.fields;
+            followers[nothing] = shape.first as u8;
+            for entry in shape.first..nothing {
+                followers[entry] = entry as u8 + 1;
+            }
+        }
+        let template = Template::new(plan, limits, &followers);
+        Learned { followers, template }
+    }
 }
 
 /// A level with the parts of the walk that are not inlined, compiled with the level's features.
@@ -129,63 +155,39 @@ walking!(Scalar,);
 walking!(super::scan::Sse2,);
 #[cfg(target_arch = "x86_64")]
 walking!(super::scan::Avx2, #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]);
+#[cfg(target_arch = "x86_64")]
+walking!(
+    super::scan::Avx512,
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+);
 
-/// The levels by name, for who picks one at run time.
+/// How a walk ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Instructions {
-    /// Words of 64 bits, on any machine.
-    Scalar,
-    /// Vectors of 16 bytes.
-    Sse2,
-    /// Vectors of 32 bytes.
-    Avx2,
+pub(super) enum Outcome {
+    /// The payload was as guessed.
+    Guessed,
+    /// It was read key by key.
+    Read,
+    /// The record holds nothing of use.
+    GaveUp,
 }
 
-impl Instructions {
-    /// The best that this machine has.
-    pub fn detect() -> Instructions {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let all = is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("bmi1")
-                && is_x86_feature_detected!("bmi2")
-                && is_x86_feature_detected!("lzcnt")
-                && is_x86_feature_detected!("popcnt");
-            if all { Instructions::Avx2 } else { Instructions::Sse2 }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        Instructions::Scalar
-    }
-
-    /// Whether this machine has them.
-    pub fn are_there(self) -> bool {
-        match self {
-            Instructions::Scalar => true,
-            Instructions::Sse2 => cfg!(target_arch = "x86_64"),
-            Instructions::Avx2 => Instructions::detect() == Instructions::Avx2,
-        }
-    }
-}
-
-/// Walks over a payload. False: it gave up, and the record holds nothing of use.
+/// Walks over a payload.
 ///
-/// The machine has the instructions; the followers are as many as the plan's entries, and numbers of entries.
+/// The machine has the instructions; record, followers and template were made for the plan.
 pub(super) fn walk(
     instructions: Instructions,
     plan: &Plan,
     limits: Limits,
     payload: Payload<'_>,
     record: &mut Record,
-    followers: &mut [u8],
-) -> bool {
-    debug_assert_eq!(followers.len(), plan.entries.len());
+    learned: &mut Learned,
+) -> Outcome {
+    debug_assert_eq!(learned.followers.len(), plan.entries.len());
     if payload.len() > limits.bytes || limits.depth == 0 {
-        return false;
+        return Outcome::GaveUp;
     }
-    // The C library's fill of nothing may store, under an empty mask, to where nothing lies: the CPU takes long for that.
-    if !record.used.is_empty() {
-        record.used.fill(0);
-    }
+    let Learned { followers, template } = learned;
     let mut run = Run {
         plan,
         limits,
@@ -196,9 +198,26 @@ pub(super) fn walk(
         followers: followers.as_mut_ptr(),
         beyond_ascii: false,
     };
-    // SAFETY: the payload has its sentinels, the record was made for the plan, and the machine has the instructions.
+    #[cfg(target_arch = "x86_64")]
+    let guessing = instructions == Instructions::Avx512 && template.is_due();
+    #[cfg(not(target_arch = "x86_64"))]
+    let guessing = false;
+    #[cfg(target_arch = "x86_64")]
+    if guessing {
+        record.forget_rows();
+        // SAFETY: the payload has its sentinels, all else was made for the plan, and the machine has the instructions.
+        if unsafe { super::guess::walk(&mut run, template) } {
+            template.hit();
+            let accepted = !run.beyond_ascii || utf8::is_utf8(instructions, payload);
+            return if accepted { Outcome::Guessed } else { Outcome::GaveUp };
+        }
+    }
+    record.forget_rows();
+    // SAFETY: the payload has its sentinels, all else was made for the plan, and the machine has the instructions.
     let accepted = unsafe {
         match instructions {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => <super::scan::Avx512 as Walking>::whole(&mut run),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => <super::scan::Avx2 as Walking>::whole(&mut run),
             #[cfg(target_arch = "x86_64")]
@@ -206,14 +225,18 @@ pub(super) fn walk(
             _ => <Scalar as Walking>::whole(&mut run),
         }
     };
-    accepted && (!run.beyond_ascii || utf8::is_utf8(instructions, payload))
+    if guessing && accepted {
+        template.missed(plan, limits, record, followers);
+    }
+    let accepted = accepted && (!run.beyond_ascii || utf8::is_utf8(instructions, payload));
+    if accepted { Outcome::Read } else { Outcome::GaveUp }
 }
 
 /// # Safety
 /// For this and all functions below: the run's pointers are those of a sealed payload and of a record and followers
 /// made for its plan; `at` points into the payload or to its first sentinel; the machine has the level.
 #[inline(always)]
-unsafe fn whole<L: Walking>(run: &mut Run<'_>) -> bool {
+pub(super) unsafe fn whole<L: Walking>(run: &mut Run<'_>) -> bool {
     // SAFETY: the first row is the payload's object.
     unsafe {
         let at = skip_space(run.start);
@@ -381,7 +404,12 @@ unsafe fn skip_value(run: &mut Run<'_>, at: *const u8, level: u32) -> *const u8 
 
 /// Reads a scalar into a cell.
 #[inline(always)]
-unsafe fn scalar<L: Walking>(run: &mut Run<'_>, entry: &Entry, at: *const u8, cell: *mut u64) -> *const u8 {
+pub(super) unsafe fn scalar<L: Walking>(
+    run: &mut Run<'_>,
+    entry: &Entry,
+    at: *const u8,
+    cell: *mut u64,
+) -> *const u8 {
     // SAFETY: the cell is the entry's.
     unsafe {
         match entry.kind {
@@ -451,7 +479,7 @@ unsafe fn scalar<L: Walking>(run: &mut Run<'_>, entry: &Entry, at: *const u8, ce
 
 /// Takes a string: what its cell holds, and what follows it.
 #[inline(always)]
-unsafe fn string<L: Walking>(run: &mut Run<'_>, at: *const u8) -> (u64, *const u8) {
+pub(super) unsafe fn string<L: Walking>(run: &mut Run<'_>, at: *const u8) -> (u64, *const u8) {
     // SAFETY: a sentinel is special, so no look begins behind the first of them.
     unsafe {
         if *at != b'"' {
@@ -494,8 +522,40 @@ unsafe fn escaped_string<L: Walking>(
     start: *const u8,
     mut at: *const u8,
 ) -> (u64, *const u8) {
-    // SAFETY: the caller's promise; an escape ends within the payload.
+    // SAFETY: a sentinel is a control character, so no block begins behind the first of them; an escape ends within
+    // the payload.
     unsafe {
+        let mut before = 0;
+        // Escapes that begin before this are checked.
+        let mut checked = at;
+        while let Some(block) = L::block(at) {
+            let escaped = escaped_bytes(block.backslash, before);
+            // Whether or not a control character is escaped, it must not be there.
+            let ends = (block.quote & !escaped) | block.control;
+            let within = ends ^ ends.wrapping_sub(1);
+            if escaped & within & !(block.short_escape | block.letter_u) != 0 {
+                return (0, GAVE_UP);
+            }
+            let mut spelled = escaped & within & block.letter_u;
+            while spelled != 0 {
+                let begin = at.add(spelled.trailing_zeros() as usize).sub(1);
+                // The other half of a surrogate was checked with the first.
+                if begin >= checked {
+                    checked = escape(run, begin);
+                    if checked.is_null() {
+                        return (0, GAVE_UP);
+                    }
+                }
+                spelled &= spelled - 1;
+            }
+            run.beyond_ascii |= block.beyond_ascii & within != 0;
+            if ends != 0 {
+                let end = at.add(ends.trailing_zeros() as usize);
+                return if *end == b'"' { close(run, start, end, true) } else { (0, GAVE_UP) };
+            }
+            before = (block.backslash & !escaped) >> (BLOCK_BYTES - 1);
+            at = at.add(BLOCK_BYTES);
+        }
         loop {
             at = escape(run, at);
             if at.is_null() {

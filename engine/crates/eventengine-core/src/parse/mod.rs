@@ -1,8 +1,8 @@
 //! From bytes to an event: a schema compiled to a flat plan, read in one pass without a copy.
 //!
 //! Owns JSON: its grammar, the payload limits, the reasons for which an event is refused.
-//! A [`Parser`] allocates when it is made and never again. Two walks read the same
-//! language: [`fast`] follows what producers usually write and may give up anywhere;
+//! A [`Parser`] allocates when it is made and never again. Three walks read the same
+//! language: [`guess`] takes an event for the like of the last ones, [`fast`] follows what producers usually write and may give up anywhere;
 //! [`careful`] then decides, with reason and position. Nothing of a refused payload is
 //! ever seen by who called.
 //!
@@ -12,6 +12,11 @@
 mod careful;
 mod fast;
 mod forms;
+#[cfg(target_arch = "x86_64")]
+mod guess;
+mod index;
+mod instructions;
+mod lanes;
 mod lenient;
 mod names;
 mod number;
@@ -23,14 +28,16 @@ mod scan;
 mod scanner;
 mod schema;
 mod string;
+mod template;
 mod tree;
+mod unescape;
 mod utf8;
 
 #[cfg(test)]
 mod tests;
 
-pub use fast::Instructions;
 pub use forms::{Fallbacks, Form, Forms, SOURCES_MAX};
+pub use instructions::Instructions;
 pub use payload::{PADDING, Payload};
 pub use record::View;
 pub use refusal::{Reason, Refusal};
@@ -41,6 +48,7 @@ pub use tree::{NodeKind, TREE_NODES_MAX, Tree, TreeParser, Value};
 
 use std::sync::Arc;
 
+use fast::{Learned, Outcome};
 use plan::Plan;
 use record::Record;
 
@@ -50,7 +58,7 @@ pub struct Parser {
     plan: Arc<Plan>,
     limits: Limits,
     record: Record,
-    followers: Box<[u8]>,
+    learned: Learned,
     instructions: Instructions,
     trees: Option<TreeParser>,
 }
@@ -75,20 +83,11 @@ impl Parser {
     ) -> Result<Parser, SchemaError> {
         assert!(instructions.are_there(), "the machine has no {instructions:?}");
         let plan = Plan::compile(schema)?;
-        let mut followers: Box<[u8]> = (0..plan.entries.len()).map(|entry| entry as u8).collect();
-        for shape in &plan.shapes {
-            // At first the schema's own order is expected.
-            let nothing = shape.first + shape.fields;
-            followers[nothing] = shape.first as u8;
-            for entry in shape.first..nothing {
-                followers[entry] = entry as u8 + 1;
-            }
-        }
         Ok(Parser {
             record: Record::new(&plan),
+            learned: Learned::new(&plan, limits),
             plan: Arc::new(plan),
             limits,
-            followers,
             instructions,
             trees: None,
         })
@@ -105,8 +104,8 @@ impl Parser {
     /// The first fault, with its byte position.
     #[inline]
     pub fn parse<'a>(&'a mut self, payload: Payload<'a>) -> Result<View<'a>, Refusal> {
-        let Parser { plan, limits, record, followers, instructions, .. } = self;
-        if !fast::walk(*instructions, plan, *limits, payload, record, followers) {
+        let Parser { plan, limits, record, learned, instructions, .. } = self;
+        if fast::walk(*instructions, plan, *limits, payload, record, learned) == Outcome::GaveUp {
             careful::walk(plan, *limits, payload.bytes(), record)?;
         }
         Ok(View::root(plan, record, payload.bytes()))

@@ -13,7 +13,7 @@ const INTEGER_POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000,
 /// Integers up to here are exact as doubles.
 const EXACT_MAX: u64 = 1 << 53;
 
-const ZEROES: u64 = 0x3030_3030_3030_3030;
+pub(super) const ZEROES: u64 = 0x3030_3030_3030_3030;
 
 /// How many of eight bytes, from the first on, are digits.
 #[inline(always)]
@@ -153,6 +153,78 @@ unsafe fn long_fraction(first: u64, at: *const u8) -> Option<(u64, u32, *const u
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+pub(super) mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{EXACT_MAX, POWERS};
+
+    /// The most bytes of a number whose end is known before.
+    pub(in crate::parse) const BYTES_MAX: usize = 16;
+
+    const PLACES: [u8; BYTES_MAX] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+    /// The number that bytes spell, one to sixteen, if all but the one at `point` are digits, and how many are. The
+    /// point may lie behind them.
+    ///
+    /// # Safety
+    /// The machine has the instructions, and [`BYTES_MAX`] bytes can be loaded.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn value(bytes: __m128i, length: usize, point: usize) -> Option<u64> {
+        // SAFETY: sixteen bytes can be loaded.
+        let places = unsafe { _mm_loadu_si128(PLACES.as_ptr().cast()) };
+        let digits = length - usize::from(point < length);
+        // Where each of sixteen places, the last digit in the last one, comes from: places before the first digit
+        // from below zero, which gives zero.
+        let from = _mm_add_epi8(places, _mm_set1_epi8(digits as i8 - BYTES_MAX as i8));
+        let behind = _mm_cmpgt_epi8(from, _mm_set1_epi8(point as i8 - 1));
+        let values =
+            _mm_shuffle_epi8(_mm_sub_epi8(bytes, _mm_set1_epi8(b'0' as i8)), _mm_sub_epi8(from, behind));
+        let above_nine = _mm_subs_epu8(values, _mm_set1_epi8(9));
+        if _mm_testz_si128(above_nine, above_nine) == 0 {
+            return None;
+        }
+        let pairs = _mm_maddubs_epi16(values, _mm_set1_epi16(0x010A));
+        let fours = _mm_madd_epi16(pairs, _mm_set1_epi32(0x0001_0064));
+        let eights = _mm_madd_epi16(_mm_packus_epi32(fours, fours), _mm_set1_epi32(0x0001_2710));
+        let both = _mm_cvtsi128_si64(eights) as u64;
+        Some((both & 0xFFFF_FFFF) * 100_000_000 + (both >> 32))
+    }
+
+    /// The number that bytes spell, one to [`BYTES_MAX`] of them, if it has no exponent and its digits, taken
+    /// together, are a number that a double holds exactly.
+    ///
+    /// # Safety
+    /// The machine has the instructions, and one byte more can be loaded.
+    #[target_feature(enable = "avx2,bmi1")]
+    #[inline]
+    pub(in crate::parse) unsafe fn double_within(at: *const u8, length: usize) -> Option<f64> {
+        debug_assert!((1..=BYTES_MAX).contains(&length));
+        // SAFETY: the caller's promise.
+        unsafe {
+            let negative = *at == b'-';
+            let (at, length) = (at.add(usize::from(negative)), length - usize::from(negative));
+            let bytes = _mm_loadu_si128(at.cast());
+            let points = _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'.' as i8)));
+            let point = ((points as u32 | 1 << BYTES_MAX).trailing_zeros() as usize).min(length);
+            // There are digits before a point and behind it; a zero at the front has nothing but a point behind it.
+            let wrong = (point == 0) | (point + 1 == length) | ((*at == b'0') & (point > 1));
+            if wrong {
+                return None;
+            }
+            let digits = value(bytes, length, point)?;
+            if digits > EXACT_MAX {
+                return None;
+            }
+            let scale = *POWERS.get_unchecked((length - 1).saturating_sub(point));
+            // Both are exact, so their quotient is rounded once.
+            let magnitude = digits as f64 / scale;
+            Some(if negative { -magnitude } else { magnitude })
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -213,6 +285,36 @@ mod tests {
         #[test]
         fn usual_doubles_are_not_left_to_the_careful_walk(text in "-?(0|[1-9][0-9]{0,6})(\\.[0-9]{1,7})?") {
             prop_assert!(read_double(&text).is_some());
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_number_whose_end_is_known_is_what_the_reference_reads_or_none(
+            text in prop_oneof![
+                4 => "-?(0|[1-9][0-9]{0,13})(\\.[0-9]{1,13})?",
+                1 => "[0-9.e,:/-]{1,16}",
+                1 => "0?[0-9]{1,15}",
+            ],
+            behind in "[,}0-9. \"e]{16}",
+        ) {
+            let length = text.len().min(x86::BYTES_MAX);
+            let text = &text[..length];
+            let bytes = padded(&format!("{text}{behind}"));
+            let expected = serde_json::from_str::<serde_json::Value>(text).ok();
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
+                // SAFETY: the machine has the instructions, and the padding is there.
+                unsafe {
+                    let expected = expected.and_then(|value| value.as_f64());
+                    match x86::double_within(bytes.as_ptr(), length) {
+                        Some(value) => prop_assert_eq!(Some(value.to_bits()), expected.map(f64::to_bits)),
+                        None => prop_assert!(expected.is_none() || text.contains('e') || length > 15),
+                    }
+                }
+            }
         }
     }
 

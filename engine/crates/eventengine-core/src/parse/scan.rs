@@ -4,6 +4,22 @@
 //! them give the same answers; the scalar one is the reference. Code that is generic over
 //! a level is inlined into one function per level that has the level's features enabled.
 
+/// What 64 bytes of a string are, one bit per byte, lowest first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Block {
+    pub(super) quote: u64,
+    pub(super) backslash: u64,
+    pub(super) control: u64,
+    pub(super) beyond_ascii: u64,
+    /// Whether a backslash may stand before it, and nothing else belongs to that escape.
+    pub(super) short_escape: u64,
+    /// The letter u, that spells a character if a backslash stands before it.
+    pub(super) letter_u: u64,
+}
+
+/// Bytes that a block has.
+pub(super) const BLOCK_BYTES: usize = 64;
+
 /// One way of looking at many bytes.
 pub(super) trait Level: Copy {
     /// Bytes that [`Level::look`] looks at.
@@ -15,6 +31,15 @@ pub(super) trait Level: Copy {
     /// # Safety
     /// The machine has the level, and [`Level::WIDTH`] bytes can be loaded.
     unsafe fn look(at: *const u8) -> (u32, u32);
+
+    /// What a whole block is, where that is faster than looking for one special byte after the other.
+    ///
+    /// # Safety
+    /// The machine has the level, and [`BLOCK_BYTES`] can be loaded.
+    #[inline(always)]
+    unsafe fn block(_: *const u8) -> Option<Block> {
+        None
+    }
 
     /// Whether the bytes under the mask are those of the text.
     ///
@@ -30,8 +55,8 @@ pub(super) const TEXT_BYTES: usize = 32;
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
 pub(super) struct Text {
-    bytes: [u8; TEXT_BYTES],
-    mask: [u8; TEXT_BYTES],
+    pub(super) bytes: [u8; TEXT_BYTES],
+    pub(super) mask: [u8; TEXT_BYTES],
 }
 
 impl Text {
@@ -101,13 +126,25 @@ impl Level for Scalar {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Sse2};
+pub(super) use x86::{Avx2, Avx512, Sse2};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Level, Text};
+    use super::{BLOCK_BYTES, Block, Level, Text};
+
+    /// Letters of escapes, by their lowest bits but one.
+    const LETTERS: [u8; 16] = {
+        let mut table = [0; 16];
+        let letters = *b"bfnrt";
+        let mut index = 0;
+        while index < letters.len() {
+            table[(letters[index] >> 1 & 15) as usize] = letters[index];
+            index += 1;
+        }
+        table
+    };
 
     /// Sixteen bytes at a time: every x86-64 machine has it.
     #[derive(Debug, Clone, Copy)]
@@ -166,6 +203,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn block(at: *const u8) -> Option<Block> {
+            // SAFETY: the caller's promise.
+            unsafe { Some(block_256(at)) }
+        }
+
+        #[inline(always)]
         unsafe fn same(at: *const u8, text: &Text) -> bool {
             // SAFETY: the caller's promise for the bytes; the text has as many, aligned.
             unsafe {
@@ -176,6 +219,86 @@ mod x86 {
             }
         }
     }
+
+    /// See [`Level::block`].
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn block_256(at: *const u8) -> Block {
+        // SAFETY: the caller's promise; the table has sixteen bytes.
+        unsafe {
+            let letters = _mm256_broadcastsi128_si256(_mm_loadu_si128(LETTERS.as_ptr().cast()));
+            let mut block = Block::default();
+            for half in 0..2 {
+                let bytes = _mm256_loadu_si256(at.cast::<__m256i>().add(half));
+                let is = |byte: u8| _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte as i8));
+                let (quote, backslash) = (is(b'"'), is(b'\\'));
+                let control = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1F)), bytes);
+                let index = _mm256_and_si256(_mm256_srli_epi16(bytes, 1), _mm256_set1_epi8(0x0F));
+                let letter = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(letters, index), bytes);
+                let short =
+                    _mm256_or_si256(_mm256_or_si256(letter, quote), _mm256_or_si256(backslash, is(b'/')));
+                let bits = |vector: __m256i| {
+                    u64::from(_mm256_movemask_epi8(vector) as u32) << (half * BLOCK_BYTES / 2)
+                };
+                block.quote |= bits(quote);
+                block.backslash |= bits(backslash);
+                block.control |= bits(control);
+                block.beyond_ascii |= bits(bytes);
+                block.short_escape |= bits(short);
+                block.letter_u |= bits(is(b'u'));
+            }
+            block
+        }
+    }
+
+    /// Sixty-four bytes at a time where bytes are told apart; thirty-two where they are compared.
+    #[derive(Debug, Clone, Copy)]
+    pub(in crate::parse) struct Avx512;
+
+    impl Level for Avx512 {
+        const WIDTH: usize = Avx2::WIDTH;
+
+        #[inline(always)]
+        unsafe fn look(at: *const u8) -> (u32, u32) {
+            // SAFETY: the caller's promise: whoever has this level has the other.
+            unsafe { Avx2::look(at) }
+        }
+
+        #[inline(always)]
+        unsafe fn block(at: *const u8) -> Option<Block> {
+            // SAFETY: the caller's promise.
+            unsafe { Some(block_512(at)) }
+        }
+
+        #[inline(always)]
+        unsafe fn same(at: *const u8, text: &Text) -> bool {
+            // SAFETY: the caller's promise: whoever has this level has the other.
+            unsafe { Avx2::same(at, text) }
+        }
+    }
+
+    /// See [`Level::block`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn block_512(at: *const u8) -> Block {
+        // SAFETY: the caller's promise; the table has sixteen bytes.
+        unsafe {
+            let letters = _mm512_broadcast_i32x4(_mm_loadu_si128(LETTERS.as_ptr().cast()));
+            let bytes = _mm512_loadu_si512(at.cast());
+            let is = |byte: u8| _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(byte as i8));
+            let (quote, backslash) = (is(b'"'), is(b'\\'));
+            let index = _mm512_and_si512(_mm512_srli_epi16(bytes, 1), _mm512_set1_epi8(0x0F));
+            let letter = _mm512_cmpeq_epi8_mask(_mm512_shuffle_epi8(letters, index), bytes);
+            Block {
+                quote,
+                backslash,
+                control: _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20)),
+                beyond_ascii: _mm512_movepi8_mask(bytes),
+                short_escape: letter | quote | backslash | is(b'/'),
+                letter_u: is(b'u'),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +306,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::parse::instructions::Instructions;
 
     /// Bytes before the first special one, and whether one of them is beyond ASCII.
     unsafe fn prefix<L: Level>(bytes: &[u8; 128]) -> (usize, bool) {
@@ -225,6 +349,34 @@ mod tests {
                     if is_x86_feature_detected!("avx2") {
                         prop_assert_eq!(prefix::<Avx2>(&padded), expected);
                     }
+                }
+            }
+        }
+
+        #[test]
+        fn a_block_is_what_its_bytes_are(bytes in proptest::collection::vec(any::<u8>(), 64)) {
+            let bits = |is: fn(u8) -> bool| {
+                bytes.iter().enumerate().fold(0, |bits, (place, byte)| bits | u64::from(is(*byte)) << place)
+            };
+            let expected = Block {
+                quote: bits(|byte| byte == b'"'),
+                backslash: bits(|byte| byte == b'\\'),
+                control: bits(|byte| byte < 0x20),
+                beyond_ascii: bits(|byte| byte >= 0x80),
+                // A zero is a control character, whatever else is said of it.
+                short_escape: bits(|byte| b"\"\\/bfnrt\0".contains(&byte)),
+                letter_u: bits(|byte| byte == b'u'),
+            };
+            // SAFETY: the level is asked for before it is used; 64 bytes can be loaded.
+            unsafe {
+                prop_assert_eq!(Scalar::block(bytes.as_ptr()), None);
+                #[cfg(target_arch = "x86_64")]
+                if is_x86_feature_detected!("avx2") {
+                    prop_assert_eq!(Avx2::block(bytes.as_ptr()), Some(expected));
+                }
+                #[cfg(target_arch = "x86_64")]
+                if Instructions::Avx512.are_there() {
+                    prop_assert_eq!(Avx512::block(bytes.as_ptr()), Some(expected));
                 }
             }
         }

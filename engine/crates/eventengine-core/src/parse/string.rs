@@ -1,7 +1,9 @@
 //! Strings as they stand in a payload, and their text, unescaped where and when somebody asks.
 //!
-//! Owns the escapes. A [`RawString`] was checked: its escapes are whole Unicode characters
+//! Owns the grammar of escapes. A [`RawString`] was checked: its escapes are whole Unicode characters
 //! and, once the whole payload was accepted, its bytes are UTF-8.
+
+use super::unescape::{four_hex_digits, unescape_into, unescape_one};
 
 /// A string as it stands in an accepted payload, without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,23 +11,6 @@ pub struct RawString<'a> {
     bytes: &'a [u8],
     escaped: bool,
 }
-
-/// Bytes that are copied at once.
-const BLOCK: usize = 32;
-
-/// What the letter behind a backslash stands for; zero for one that stands for more than one byte, or for nothing.
-const SHORT_ESCAPES: [u8; 256] = {
-    let mut table = [0; 256];
-    table[b'"' as usize] = b'"';
-    table[b'\\' as usize] = b'\\';
-    table[b'/' as usize] = b'/';
-    table[b'b' as usize] = 8;
-    table[b'f' as usize] = 12;
-    table[b'n' as usize] = b'\n';
-    table[b'r' as usize] = b'\r';
-    table[b't' as usize] = b'\t';
-    table
-};
 
 impl<'a> RawString<'a> {
     /// The bytes between two quotes. Whoever makes one has checked the escapes, and lets nobody have it before the
@@ -79,92 +64,6 @@ impl<'a> RawString<'a> {
     }
 }
 
-/// Writes the text of a checked raw string; `None` if it doesn't fit.
-fn unescape_into<'s>(raw: &[u8], scratch: &'s mut [u8]) -> Option<&'s [u8]> {
-    let (mut read, mut written) = (0, 0);
-    // Whole blocks are copied, whether or not there is a backslash in them; what is behind it is overwritten.
-    while read + BLOCK + 1 < raw.len() && written + BLOCK < scratch.len() {
-        // SAFETY: a block can be loaded there and stored here.
-        let plain = unsafe { copy_block(raw.as_ptr().add(read), scratch.as_mut_ptr().add(written)) };
-        read += plain;
-        written += plain;
-        if plain == BLOCK {
-            continue;
-        }
-        let short = SHORT_ESCAPES[usize::from(raw[read + 1])];
-        if short != 0 {
-            scratch[written] = short;
-            read += 2;
-            written += 1;
-            continue;
-        }
-        let mut character = [0; 4];
-        let (text, taken) = unescape_one(&raw[read..], &mut character);
-        scratch.get_mut(written..written + text.len())?.copy_from_slice(text);
-        read += taken;
-        written += text.len();
-    }
-    while let Some(byte) = raw.get(read) {
-        let mut character = [*byte; 4];
-        let (text, taken) = match byte {
-            b'\\' => unescape_one(&raw[read..], &mut character),
-            _ => (&character[..1], 1),
-        };
-        scratch.get_mut(written..written + text.len())?.copy_from_slice(text);
-        read += taken;
-        written += text.len();
-    }
-    Some(&scratch[..written])
-}
-
-/// Copies a block and gives the number of bytes before its first backslash.
-///
-/// # Safety
-/// [`BLOCK`] bytes can be loaded from one and stored to the other; the two don't overlap.
-#[inline(always)]
-unsafe fn copy_block(from: *const u8, to: *mut u8) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{
-            _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8, _mm_storeu_si128,
-        };
-        // SAFETY: the caller's promise; every such machine has these instructions.
-        unsafe {
-            let backslash = _mm_set1_epi8(b'\\' as i8);
-            let halves = [_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(16).cast())];
-            _mm_storeu_si128(to.cast(), halves[0]);
-            _mm_storeu_si128(to.add(16).cast(), halves[1]);
-            let [low, high] = halves.map(|half| _mm_movemask_epi8(_mm_cmpeq_epi8(half, backslash)) as u32);
-            (low | high << 16).trailing_zeros() as usize
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    // SAFETY: the caller's promise.
-    unsafe {
-        let block = from.cast::<[u8; BLOCK]>().read();
-        to.cast::<[u8; BLOCK]>().write(block);
-        block.iter().position(|byte| *byte == b'\\').unwrap_or(BLOCK)
-    }
-}
-
-/// The character of the checked escape that `raw` begins with, and the escape's length.
-fn unescape_one<'c>(raw: &[u8], character: &'c mut [u8; 4]) -> (&'c [u8], usize) {
-    let short = SHORT_ESCAPES[usize::from(raw[1])];
-    if short != 0 {
-        character[0] = short;
-        return (&character[..1], 2);
-    }
-    let mut code = u32::from(four_hex_digits(&raw[2..]).unwrap_or_default());
-    let mut taken = 6;
-    if (0xD800..0xDC00).contains(&code) {
-        let low = u32::from(four_hex_digits(&raw[8..]).unwrap_or_default());
-        code = 0x1_0000 + ((code - 0xD800) << 10) + (low.wrapping_sub(0xDC00) & 0x3FF);
-        taken = 12;
-    }
-    let text = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER).encode_utf8(character);
-    (text.as_bytes(), taken)
-}
-
 /// Bytes of the escape that `bytes` begin with: a backslash and what belongs to it. A surrogate needs its other half.
 /// `None` if it is no escape; whether it might become one is for [`is_escape_begun`].
 pub(super) fn escape_length(bytes: &[u8]) -> Option<usize> {
@@ -205,28 +104,6 @@ pub(super) fn is_escape_begun(bytes: &[u8]) -> bool {
         }
         _ => false,
     }
-}
-
-/// Values of hexadecimal digits; above 15 for all other bytes.
-const HEX_DIGITS: [u8; 256] = {
-    let mut table = [0xFF; 256];
-    let mut value = 0;
-    while value < 16 {
-        table[b"0123456789abcdef"[value] as usize] = value as u8;
-        table[b"0123456789ABCDEF"[value] as usize] = value as u8;
-        value += 1;
-    }
-    table
-};
-
-/// The number that the first four bytes spell in hexadecimal digits.
-#[inline]
-fn four_hex_digits(bytes: &[u8]) -> Option<u16> {
-    let digits = bytes.first_chunk::<4>()?.map(|byte| HEX_DIGITS[usize::from(byte)]);
-    if digits.iter().any(|digit| *digit > 15) {
-        return None;
-    }
-    Some(digits.iter().fold(0, |value, digit| value << 4 | u16::from(*digit)))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! continuations in a row are what has to be found. After J. Keiser and D. Lemire,
 //! "Validating UTF-8 in less than one instruction per byte" (2021).
 
-use super::fast::Instructions;
+use super::instructions::Instructions;
 use super::payload::Payload;
 
 /// Whether all of the payload is UTF-8. The machine has the instructions.
@@ -14,7 +14,7 @@ pub(super) fn is_utf8(instructions: Instructions, payload: Payload<'_>) -> bool 
     match instructions {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine has the instructions.
-        Instructions::Avx2 => unsafe { avx2::is_utf8(payload) },
+        Instructions::Avx2 | Instructions::Avx512 => unsafe { avx2::is_utf8(payload) },
         _ => std::str::from_utf8(payload.bytes()).is_ok(),
     }
 }

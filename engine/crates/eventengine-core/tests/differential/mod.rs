@@ -18,9 +18,6 @@ pub const LIMITS: Limits = Limits { bytes: 65_536, depth: 32, array_length: 1024
 /// Texts of the enumeration.
 pub const KINDS: [&str; 3] = ["clue_discovered", "team_solved", "district_opened"];
 
-/// All instructions; not all are on every machine.
-const LEVELS: [Instructions; 3] = [Instructions::Scalar, Instructions::Sse2, Instructions::Avx2];
-
 /// A schema with every type, required and optional.
 pub fn schema() -> Schema {
     let optional = |name, kind| Field::new(name, kind, Presence::Optional);
@@ -161,7 +158,7 @@ pub fn parse_with(parser: &mut Parser, payload: &[u8]) -> Result<Read, Refusal> 
 /// A parser that has read nothing yet, for each level that the machine has.
 pub fn parsers() -> Vec<Parser> {
     static FRESH: LazyLock<Vec<Parser>> = LazyLock::new(|| {
-        let levels = LEVELS.into_iter().filter(|level| level.are_there());
+        let levels = Instructions::ALL.into_iter().filter(|level| level.are_there());
         let parser = |level| Parser::with_instructions(&schema(), LIMITS, level);
         levels.map(|level| parser(level).expect("the schema is well formed")).collect()
     });
