@@ -17,7 +17,7 @@ use super::record::{Record, rows_cell, string_cell};
 use super::scan::{BLOCK_BYTES, Level, Scalar};
 use super::scanner::{Limits, Scanner};
 use super::string::escape_length;
-use super::template::Template;
+use super::template::Learned;
 use super::unescape::escaped_bytes;
 use super::utf8;
 
@@ -38,29 +38,6 @@ pub(super) struct Run<'x> {
     followers: *mut u8,
     /// Whether there was a byte beyond ASCII in a string.
     pub(super) beyond_ascii: bool,
-}
-
-/// What was learned of the order of keys.
-#[derive(Debug, Clone)]
-pub(super) struct Learned {
-    pub(super) followers: Box<[u8]>,
-    pub(super) template: Template,
-}
-
-impl Learned {
-    /// At first the schema's own order is expected.
-    pub(super) fn new(plan: &Plan, limits: Limits) -> Learned {
-        let mut followers: Box<[u8]> = (0..plan.entries.len()).map(|entry| entry as u8).collect();
-        for shape in &plan.shapes {
-            let nothing = shape.first + shape.fields;
-            followers[nothing] = shape.first as u8;
-            for entry in shape.first..nothing {
-                followers[entry] = entry as u8 + 1;
-            }
-        }
-        let template = Template::new(plan, limits, &followers);
-        Learned { followers, template }
-    }
 }
 
 /// A level with the parts of the walk that are not inlined, compiled with the level's features.

@@ -48,9 +48,10 @@ pub use tree::{NodeKind, TREE_NODES_MAX, Tree, TreeParser, Value};
 
 use std::sync::Arc;
 
-use fast::{Learned, Outcome};
+use fast::Outcome;
 use plan::Plan;
 use record::Record;
+use template::Learned;
 
 /// Reads payloads by a schema; remembers in which order the keys came. Clones share the plan.
 #[derive(Debug, Clone)]

@@ -18,6 +18,29 @@ const MISSES_MAX: u32 = 10;
 /// Wrong guesses in a row, less right ones, after which the guess is made anew.
 const MISSES_TO_LEARN: u32 = 2;
 
+/// What was learned of the order of keys.
+#[derive(Debug, Clone)]
+pub(super) struct Learned {
+    pub(super) followers: Box<[u8]>,
+    pub(super) template: Template,
+}
+
+impl Learned {
+    /// At first the schema's own order is expected.
+    pub(super) fn new(plan: &Plan, limits: Limits) -> Learned {
+        let mut followers: Box<[u8]> = (0..plan.entries.len()).map(|entry| entry as u8).collect();
+        for shape in &plan.shapes {
+            let nothing = shape.first + shape.fields;
+            followers[nothing] = shape.first as u8;
+            for entry in shape.first..nothing {
+                followers[entry] = entry as u8 + 1;
+            }
+        }
+        let template = Template::new(plan, limits, &followers);
+        Learned { followers, template }
+    }
+}
+
 /// What is guessed of one object.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Order {
@@ -153,10 +176,11 @@ fn step(plan: &Plan, limits: Limits, shape: &Shape, entry: usize, place: usize) 
 
 #[cfg(test)]
 mod tests {
-    use crate::parse::fast::{self, Learned, Outcome};
+    use crate::parse::fast::{self, Outcome};
     use crate::parse::instructions::Instructions;
     use crate::parse::plan::Plan;
     use crate::parse::record::Record;
+    use crate::parse::template::Learned;
     use crate::parse::{Field, Limits, PADDING, Payload, Presence, Schema, Type};
 
     const LIMITS: Limits = Limits { bytes: 65_536, depth: 32, array_length: 4, string_bytes: 100 };

@@ -11,7 +11,9 @@ use std::hint::black_box;
 use eventengine_benchmarks::arguments::Arguments;
 use eventengine_benchmarks::payloads::Payloads;
 use eventengine_benchmarks::{refuse, report, threads};
-use eventengine_core::parse::{Field, Limits, PADDING, Parser, Payload, Presence, Schema, Type, View};
+use eventengine_core::parse::{
+    Field, Instructions, Limits, PADDING, Parser, Payload, Presence, Schema, Type, View,
+};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -247,6 +249,7 @@ fn main() {
         .collect();
     report(json!({
         "payloads": payloads.len(),
+        "instructions": format!("{:?}", Instructions::detect()),
         "bytes_per_event": bytes as f64 / payloads.len() as f64,
         "systems": systems,
     }));
