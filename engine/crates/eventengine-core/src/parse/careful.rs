@@ -15,7 +15,7 @@ pub(super) fn walk(plan: &Plan, limits: Limits, bytes: &[u8], record: &mut Recor
         return Err(Refusal::new(Reason::TooLarge, limits.bytes));
     }
     check_utf8(bytes)?;
-    record.forget_rows();
+    record.used.fill(0);
     let mut walk = Walk { plan, limits, record, scanner: Scanner::new(bytes, limits), start: bytes.as_ptr() };
     walk.object(0, 0)?;
     walk.scanner.expect_end()

@@ -9,6 +9,7 @@
 //! with the one that followed the key before it last time, and looked up only if it is
 //! another.
 
+use super::Outcome;
 use super::instructions::Instructions;
 use super::number::{digits, double};
 use super::payload::Payload;
@@ -38,6 +39,21 @@ pub(super) struct Run<'x> {
     followers: *mut u8,
     /// Whether there was a byte beyond ASCII in a string.
     pub(super) beyond_ascii: bool,
+}
+
+impl Run<'_> {
+    /// Takes all rows of the regions back. They are few, or none: the C library's fill of nothing may store, under an
+    /// empty mask, to where nothing lies, and the CPU takes long for that.
+    ///
+    /// # Safety
+    /// The run's pointers are those of a record that was made for its plan.
+    #[inline(always)]
+    unsafe fn forget_rows(&mut self) {
+        for region in 0..self.plan.regions.len() {
+            // SAFETY: there is one count for each region.
+            unsafe { self.used.add(region).write(std::hint::black_box(0)) };
+        }
+    }
 }
 
 /// A level with the parts of the walk that are not inlined, compiled with the level's features.
@@ -138,17 +154,6 @@ walking!(
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
 );
 
-/// How a walk ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// The payload was as guessed.
-    Guessed,
-    /// It was read key by key.
-    Read,
-    /// The record holds nothing of use.
-    GaveUp,
-}
-
 /// Walks over a payload.
 ///
 /// The machine has the instructions; record, followers and template were made for the plan.
@@ -181,17 +186,20 @@ pub(super) fn walk(
     let guessing = false;
     #[cfg(target_arch = "x86_64")]
     if guessing {
-        record.forget_rows();
         // SAFETY: the payload has its sentinels, all else was made for the plan, and the machine has the instructions.
-        if unsafe { super::guess::walk(&mut run, template) } {
+        let guessed = unsafe {
+            run.forget_rows();
+            super::guess::walk(&mut run, template)
+        };
+        if guessed {
             template.hit();
             let accepted = !run.beyond_ascii || utf8::is_utf8(instructions, payload);
             return if accepted { Outcome::Guessed } else { Outcome::GaveUp };
         }
     }
-    record.forget_rows();
     // SAFETY: the payload has its sentinels, all else was made for the plan, and the machine has the instructions.
     let accepted = unsafe {
+        run.forget_rows();
         match instructions {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512 => <super::scan::Avx512 as Walking>::whole(&mut run),

@@ -36,7 +36,8 @@ pub(super) unsafe fn walk(run: &mut Run<'_>, template: &mut Template) -> bool {
     // SAFETY: the positions are those of the payload, each within it; behind the last one there are others, that are
     // within it too.
     unsafe {
-        if template.orders[0].members == 0 {
+        // A payload that begins with a quote would have a place before it looked at.
+        if *run.start != b'{' || template.orders[0].members == 0 {
             return false;
         }
         let positions = template.positions.as_mut_ptr();

@@ -16,6 +16,7 @@ mod forms;
 mod guess;
 mod index;
 mod instructions;
+#[cfg(target_arch = "x86_64")]
 mod lanes;
 mod lenient;
 mod names;
@@ -48,10 +49,20 @@ pub use tree::{NodeKind, TREE_NODES_MAX, Tree, TreeParser, Value};
 
 use std::sync::Arc;
 
-use fast::Outcome;
 use plan::Plan;
 use record::Record;
 use template::Learned;
+
+/// How a walk that may give up ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// The payload was as guessed.
+    Guessed,
+    /// It was read key by key.
+    Read,
+    /// The record holds nothing of use.
+    GaveUp,
+}
 
 /// Reads payloads by a schema; remembers in which order the keys came. Clones share the plan.
 #[derive(Debug, Clone)]

@@ -24,15 +24,6 @@ impl Record {
     pub(super) fn new(plan: &Plan) -> Record {
         Record { cells: vec![0; plan.cells].into(), used: vec![0; plan.regions.len()].into() }
     }
-
-    /// Takes all rows of the regions back. They are few, or none: the C library's fill of nothing may store, under an
-    /// empty mask, to where nothing lies, and the CPU takes long for that.
-    #[inline(always)]
-    pub(super) fn forget_rows(&mut self) {
-        for used in &mut self.used {
-            *used = std::hint::black_box(0);
-        }
-    }
 }
 
 /// A cell that says where a string stands.

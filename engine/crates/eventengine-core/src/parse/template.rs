@@ -6,6 +6,7 @@
 //! has is left to the fast walk. [`super::guess`] reads by it, where the machine can.
 
 use super::index::Positions;
+#[cfg(target_arch = "x86_64")]
 use super::lanes::Lanes;
 use super::plan::{Entry, Kind, Plan, Shape};
 use super::record::Record;
@@ -59,6 +60,7 @@ pub(super) struct Template {
     /// By shape.
     pub(super) orders: Box<[Order]>,
     /// By shape: what can be read at once.
+    #[cfg(target_arch = "x86_64")]
     pub(super) lanes: Box<[Lanes]>,
     pub(super) positions: Positions,
     /// Wrong guesses in a row, less right ones.
@@ -74,6 +76,7 @@ impl Template {
         let mut template = Template {
             steps: plan.entries.clone().into(),
             orders: plan.shapes.iter().map(all).collect(),
+            #[cfg(target_arch = "x86_64")]
             lanes: vec![Lanes::NONE; plan.shapes.len()].into(),
             positions: Positions::new(),
             misses: 0,
@@ -141,7 +144,10 @@ impl Template {
             self.steps[shape.first + place] = step;
         }
         self.orders[number].members = members;
-        self.lanes[number] = Lanes::new(&self.steps[shape.first..][..members as usize]);
+        #[cfg(target_arch = "x86_64")]
+        {
+            self.lanes[number] = Lanes::new(&self.steps[shape.first..][..members as usize]);
+        }
     }
 }
 
@@ -176,12 +182,12 @@ fn step(plan: &Plan, limits: Limits, shape: &Shape, entry: usize, place: usize) 
 
 #[cfg(test)]
 mod tests {
-    use crate::parse::fast::{self, Outcome};
+    use crate::parse::fast;
     use crate::parse::instructions::Instructions;
     use crate::parse::plan::Plan;
     use crate::parse::record::Record;
     use crate::parse::template::Learned;
-    use crate::parse::{Field, Limits, PADDING, Payload, Presence, Schema, Type};
+    use crate::parse::{Field, Limits, Outcome, PADDING, Payload, Presence, Schema, Type};
 
     const LIMITS: Limits = Limits { bytes: 65_536, depth: 32, array_length: 4, string_bytes: 100 };
 
@@ -251,6 +257,9 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_guessed_event_is_left_to_who_reads_carefully() {
         let faults = [
+            EVENT.replace('{', ""),
+            EVENT.replacen('{', ",", 1),
+            EVENT.replacen("{\"", "\"", 1),
             EVENT.replace(":7", ":07"),
             EVENT.replace(":7", ":"),
             EVENT.replace(":7", ":-7"),
