@@ -124,8 +124,9 @@ pub(super) struct Object {
 /// Reads the members of an object at its brace into a row. Gives what follows the last one's value.
 ///
 /// # Safety
-/// As for [`super::guess::walk`]: the steps are those that the lanes were made of; each place in the list of quotes up to the payload's last quote, and the next [`super::index::BEHIND`], hold a
-/// position within the payload, not below one.
+/// As for [`super::guess::walk`]: the steps are those that the lanes were made of; each place in the list of quotes up
+/// to the payload's last quote, and the next [`super::index::BEHIND`], hold a position within the payload, not below
+/// one.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
 #[inline]
 pub(super) unsafe fn members(
