@@ -361,3 +361,71 @@ proptest! {
         judge(&input);
     }
 }
+
+/// What was read of an event of scalars and of one array of points.
+fn flat(view: View<'_>) -> (Vec<Option<u64>>, Vec<Option<u64>>, Vec<Option<String>>) {
+    let text =
+        |string: RawString<'_>| string.unescape(&mut vec![0; string.bytes().len()]).unwrap().to_owned();
+    let points = view.objects(11).flat_map(|point| {
+        [point.double(0).map(f64::to_bits), point.string(1).map(|text| text.bytes().len() as u64)]
+    });
+    let integers = [view.choice(0).map(|choice| choice as u64)]
+        .into_iter()
+        .chain((1..8).map(|field| view.unsigned(field)));
+    let doubles = (8..10).map(|field| view.double(field).map(f64::to_bits));
+    (integers.chain(doubles).collect(), points.collect(), vec![view.string(10).map(text)])
+}
+
+#[test]
+fn an_event_that_differs_in_one_byte_from_those_before_it_is_judged_as_it_deserves() {
+    let optional = |name, kind| Field::new(name, kind, Presence::Optional);
+    let names = ["producer", "sequence", "player", "team", "district", "puzzle", "clue"];
+    let mut fields = vec![optional("kind", Type::Enum(KINDS.map(str::to_owned).to_vec()))];
+    fields.extend(names.map(|name| optional(name, Type::U64)));
+    fields.extend([optional("x", Type::F64), optional("y", Type::F64), optional("note", Type::String)]);
+    let point = vec![optional("value", Type::F64), optional("tags", Type::String)];
+    let points = Type::Array { items: Box::new(Type::Object(point)), capacity: 4 };
+    fields.push(optional("points", points));
+    let schema = Schema { fields };
+    let head = r#"{"kind":"team_solved","producer":1,"sequence":100000000007,"player":5999,"team":0,"district":12345678,"puzzle":39,"clue":2"#;
+    let events = [
+        format!(r#"{head},"x":1234.567,"y":-0.5,"note":"a \"b\" \u00e9 é"}}"#),
+        format!(r#"{head},"x":1234.567,"y":20}}"#),
+        format!(r#"{head},"points":[{{"value":1.5,"tags":"a,b"}},{{"value":-2,"tags":""}}]}}"#),
+    ];
+    for event in &events {
+        for level in Instructions::ALL.into_iter().filter(|level| level.are_there()) {
+            let mut trained = Parser::with_instructions(&schema, LIMITS, level).unwrap();
+            let mut careful = trained.clone();
+            let mut judge = |trained: &mut Parser, payload: &[u8]| {
+                let mut scratch = vec![0xAA; payload.len() + PADDING];
+                let sealed = Payload::copy(payload, &mut scratch).unwrap();
+                let expected = careful.parse_carefully(payload).map(flat);
+                assert_eq!(
+                    trained.parse(sealed).map(flat),
+                    expected,
+                    "{level:?}: {}",
+                    String::from_utf8_lossy(payload)
+                );
+            };
+            for _ in 0..4 {
+                judge(&mut trained, event.as_bytes());
+            }
+            for place in 0..event.len() {
+                for byte in *b"\"\\,:}{[]0159-.e x\x00\x80\xff" {
+                    let mut changed = event.clone().into_bytes();
+                    changed[place] = byte;
+                    judge(&mut trained.clone(), &changed);
+                    changed[place] = event.as_bytes()[place];
+                    changed.insert(place, byte);
+                    judge(&mut trained.clone(), &changed);
+                }
+                judge(
+                    &mut trained.clone(),
+                    &[&event.as_bytes()[..place], &event.as_bytes()[place + 1..]].concat(),
+                );
+                judge(&mut trained.clone(), &event.as_bytes()[..place]);
+            }
+        }
+    }
+}
