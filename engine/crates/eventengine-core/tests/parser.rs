@@ -362,8 +362,11 @@ proptest! {
     }
 }
 
+/// Numbers of an event, those of its points, and its text.
+type Flat = (Vec<Option<u64>>, Vec<Option<u64>>, Option<String>);
+
 /// What was read of an event of scalars and of one array of points.
-fn flat(view: View<'_>) -> (Vec<Option<u64>>, Vec<Option<u64>>, Vec<Option<String>>) {
+fn flat(view: View<'_>) -> Flat {
     let text =
         |string: RawString<'_>| string.unescape(&mut vec![0; string.bytes().len()]).unwrap().to_owned();
     let points = view.objects(11).flat_map(|point| {
@@ -373,7 +376,7 @@ fn flat(view: View<'_>) -> (Vec<Option<u64>>, Vec<Option<u64>>, Vec<Option<Strin
         .into_iter()
         .chain((1..8).map(|field| view.unsigned(field)));
     let doubles = (8..10).map(|field| view.double(field).map(f64::to_bits));
-    (integers.chain(doubles).collect(), points.collect(), vec![view.string(10).map(text)])
+    (integers.chain(doubles).collect(), points.collect(), view.string(10).map(text))
 }
 
 #[test]
