@@ -23,6 +23,7 @@ from eventengine_harness.waiting import wait_for
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, openapi
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from .adapters import AdapterPlane, AdapterProcess
 from .hunting import CUSTOM, EXTERNAL, FORGED, Hunt, certificate
@@ -315,7 +316,9 @@ def test_whatever_the_openapi_document_allows_is_answered_as_it_says(
     front = certificate(control_plane, PROXY_NAME)
     there = {"namespace": hunt.namespace, "metric": "kafka_consumer_lag", "resource": "pods", "name": "*"}
     conforms = [response_schema_conformance, content_type_conformance]
-    for found in openapi.from_dict(document).get_all_operations():
+    schema = openapi.from_dict(document)
+    assert isinstance(schema, OpenApiSchema)
+    for found in schema.get_all_operations():
         operation = found.ok()
         names = {parameter.name for parameter in operation.path_parameters}
         fixed = {name: value for name, value in there.items() if name in names} if known else None

@@ -15,6 +15,7 @@ import secrets
 import socket
 import ssl
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -288,6 +289,10 @@ def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
             url, timeout=PROBE_TIMEOUT_SECONDS, context=context
         ) as response:
             response.read()
+    except urllib.error.HTTPError as refusal:
+        # It holds the connection, and a collector that finds that open warns in the middle of another test.
+        refusal.close()
+        return False
     except (OSError, http.client.HTTPException):
         return False
     return True
