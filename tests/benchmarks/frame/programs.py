@@ -23,13 +23,12 @@ from eventengine_harness.running import run, run_showing_progress
 from native import ENGINE, install_system_packages
 
 from frame.pressure import Disturbance
+from frame.priorities import foremost
 
 NATIVE: Final = TESTS / "benchmarks" / "native"
 PROGRAMS: Final = REPOSITORY / "build" / "benchmarks" / "programs"
 RUN_DEADLINE_SECONDS: Final = 1800.0
 METER: Final = "hiccups"
-NICENESS: Final = -20
-"""Of every measured program, ours or a peer: a service of the machine that wakes up must not take its CPU."""
 
 
 @cache
@@ -88,12 +87,10 @@ def measured(
 ) -> dict[str, Any]:
     """Run a program alone, and put what disturbed it into its document as `disturbance`.
 
-    It gets the highest ordinary priority where the user may give that (root), and `niceness` says whether it did.
+    It gets the highest ordinary priority where the user may give that (root), and `niceness` says whether it did: a
+    service of the machine that wakes up must not take its CPU.
     """
-    meter = program(METER)
-    niceness = NICENESS if os.geteuid() == 0 else 0
-    prefix = ["nice", f"--adjustment={niceness - os.getpriority(os.PRIO_PROCESS, 0)}"] if niceness else []
-    with Disturbance(meter) as disturbance:
+    with Disturbance(program(METER)) as disturbance, foremost() as (niceness, prefix):
         output = run([*prefix, *command], environment=environment, timeout_seconds=deadline_seconds)
     return {**document_of(output, command), "niceness": niceness, "disturbance": disturbance.report}
 

@@ -12,6 +12,7 @@ from eventengine_harness.exceptions import HarnessError
 from frame import corpora, machine, pressure, programs
 from frame.context import alternating
 from frame.histograms import Histogram
+from frame.priorities import foremost
 from frame.tables import Detail, Row, Table, quantity
 
 
@@ -158,3 +159,37 @@ def test_cachegrind_totals_are_read_by_name() -> None:
 def test_a_tool_that_is_not_there_is_called_absent() -> None:
     assert machine.version_of(["no-such-tool-anywhere", "--version"]) == "absent"
     assert machine.first_field("a: 1\nmodel name\t: X\n", "model name") == "X"
+
+
+def test_a_measured_program_goes_before_other_sessions_and_what_was_before_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    group = tmp_path / "autogroup"
+    group.write_text("/autogroup-7 nice 5\n")
+
+    def run_that_fails() -> None:
+        with foremost(group) as (niceness, prefix):
+            assert (niceness, prefix[0]) == (-20, "nice")
+            assert group.read_text() == "-20"
+            raise HarnessError("no result")
+
+    with pytest.raises(HarnessError):
+        run_that_fails()
+    assert group.read_text() == "5"
+
+
+@pytest.mark.parametrize(
+    ("user", "files", "niceness"), [(1000, ["autogroup"], 0), (0, [], -20)], ids=["no right", "no groups"]
+)
+def test_priority_is_left_as_it_is_without_the_right_or_without_groups(
+    user: int, files: list[str], niceness: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    for name in files:
+        (tmp_path / name).write_text("/autogroup-7 nice 0\n")
+    with foremost(tmp_path / "autogroup") as (given, prefix):
+        assert given == niceness
+        assert bool(prefix) == bool(niceness)
+    assert [file.name for file in tmp_path.iterdir()] == files
+    assert all((tmp_path / name).read_text() == "/autogroup-7 nice 0\n" for name in files)
