@@ -29,6 +29,8 @@ ENGINE: Final = TESTS / "benchmarks" / "engine.yaml"
 OURS: Final = "eventengine"
 WORK_STEALING: Final = "eventengine, work-stealing"
 """The other executor; it stands beside the pinned one and is never what a peer is held against."""
+FLOOR: Final = "two threads, no work"
+"""What the machine itself allows at that moment: nobody's system, and held against nobody."""
 OWN: Final = (OURS, WORK_STEALING)
 SUSTAINED: Final = 0.999
 TRIES: Final = 3
@@ -184,16 +186,21 @@ def keeps_up(document: Mapping[str, Any]) -> bool:
 class Systems:
     """The systems that can run here, by name, ours first; and those that can't, with the reason.
 
-    `chunks` is the size of our pool, where the configuration's own isn't meant; `executors` adds our other executor.
+    `chunks` is the size of our pool, where the configuration's own isn't meant; `executors` adds our other executor,
+    `floor` the machine's floor.
     """
 
-    def __init__(self, context: Context, chunks: int | None = None, *, executors: bool = False) -> None:
+    def __init__(
+        self, context: Context, chunks: int | None = None, *, executors: bool = False, floor: bool = False
+    ) -> None:
         self.commands: dict[str, list[str | Path]] = {
             OURS: [context.program("engine"), *engine_files(context.folder, chunks)]
         }
         if executors:
             files = engine_files(context.folder, chunks, "work-stealing")
             self.commands[WORK_STEALING] = [context.program("engine"), *files]
+        if floor:
+            self.commands[FLOOR] = [context.program("floor")]
         self.absent: dict[str, str] = {}
         for peer in peers.ALL:
             try:
@@ -204,8 +211,8 @@ class Systems:
 
     @property
     def peers(self) -> list[str]:
-        """All but ours."""
-        return [name for name in self.commands if name not in OWN]
+        """All but ours and the floor."""
+        return [name for name in self.commands if name not in (*OWN, FLOOR)]
 
     def run(self, context: Context, system: str, load: Load, *more: str) -> Result:
         """One run; repeated while the platform stalled beside it, and kept as disturbed if it always did."""

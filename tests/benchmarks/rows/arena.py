@@ -2,7 +2,7 @@
 
 - Edge update: one 12-byte packet an event, through the ring to the core thread and back, open loop; the time counts
   from the moment that the packet was to be sent. The peer holds a map of edges for each vertex and applies the same
-  packets from a channel.
+  packets from a channel. The machine's floor stands beside both: the same times through two threads that do nothing.
 - Rollback: the full arena of the article and 10,000 slots spread over it, by the undo log; the content is compared
   with a snapshot. Restoring that snapshot is shown beside it.
 - Paths: batches of 128 random searches, each over a bounded number of vertices.
@@ -22,6 +22,7 @@ from eventengine_harness.locations import TESTS
 from eventengine_harness.running import run, run_showing_progress
 from frame.context import Context, alternating
 from frame.histograms import Histogram
+from frame.load import FLOOR
 from frame.programs import measured
 from frame.tables import Detail, Row, Table, milliseconds, quantity
 
@@ -54,16 +55,19 @@ def peer() -> Path:
 
 
 def update_runs(context: Context) -> dict[str, list[dict[str, Any]]]:
-    """Alternating runs of ours and the peer's."""
-    load = ["--edges", str(4_000_000), "--rate", str(RATE), "--seconds", str(context.choose(5, 30))]
+    """Alternating runs of ours, the peer's, and of the machine's floor."""
+    rate = ["--rate", str(RATE), "--seconds", str(context.choose(5, 30))]
+    load = ["--edges", str(4_000_000), *rate]
 
     def measure(system: str, number: int) -> dict[str, Any]:
         context.say(f"edge update at {RATE:,}/s, {system}, run {number + 1}")
         if system == "peer":
             return measured([peer(), *load])
+        if system == FLOOR:
+            return context.run("floor", *rate)
         return context.run("arena", "--measure", "update", *load)
 
-    return alternating(["engine", "peer"], context.choose(2, 5), measure)
+    return alternating(["engine", "peer", FLOOR], context.choose(2, 5), measure)
 
 
 def update_rows(runs: dict[str, list[dict[str, Any]]]) -> tuple[list[Row], Detail]:
@@ -73,7 +77,11 @@ def update_rows(runs: dict[str, list[dict[str, Any]]]) -> tuple[list[Row], Detai
         for system, results in runs.items()
     }
     figures = {system: histogram.figures() for system, histogram in merged.items()}
-    sustained = {system: min(one["sustained_share"] for one in results) for system, results in runs.items()}
+    sustained = {
+        system: min(one["sustained_share"] for one in results)
+        for system, results in runs.items()
+        if system != FLOOR
+    }
     ours, theirs = figures["engine"], figures["peer"]
     note = (
         ""
@@ -90,13 +98,16 @@ def update_rows(runs: dict[str, list[dict[str, Any]]]) -> tuple[list[Row], Detai
             margin=0.2,
             note=note,
         ),
+        Row.shown("the machine's floor, two threads that do nothing: p99", figures[FLOOR]["p99"] / 1e3, "µs"),
     ]
     cells = [
         [
             system,
-            f"{sustained[system]:.2%}",
+            f"{sustained[system]:.2%}" if system in sustained else "",
             *(quantity(figures[system][name] / 1e3, "µs") for name in ("p50", "p99", "p999", "max")),
-            quantity(max(one["rss_bytes"] for one in runs[system]) / 1e6, "MB"),
+            quantity(max(one["rss_bytes"] for one in runs[system]) / 1e6, "MB")
+            if system in sustained
+            else "",
         ]
         for system in runs
     ]

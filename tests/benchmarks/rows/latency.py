@@ -2,7 +2,8 @@
 
 Every ten milliseconds 240 events are due in one instant and 960 evenly after it. Each system is measured at that rate,
 and if it can't sustain it, at half of it and at a quarter; ours is measured beside it at the same rate, and only
-there the two are compared. Ours alone is then measured at shares of its own capacity, with even arrivals and arrivals
+there the two are compared. Beside them stands the machine's own floor: the same schedule through two threads that do
+nothing. Ours alone is then measured at shares of its own capacity, with even arrivals and arrivals
 at random, for orientation. The last rows are of ours alone, too: every quarter of a second 8,000 events of the
 lowest priority are due in one instant, as when 8,000 players open a district; beside them come events of priority 0.
 """
@@ -13,7 +14,7 @@ from typing import Final
 
 from frame.context import Context, alternating
 from frame.histograms import Histogram
-from frame.load import COLUMNS, OURS, RATE_STEP, Load, Result, Systems
+from frame.load import COLUMNS, FLOOR, OURS, RATE_STEP, Load, Result, Systems
 from frame.tables import Detail, Row, Table
 
 RATES: Final = (120_000, 60_000, 30_000)
@@ -85,6 +86,13 @@ def own_rows(ours: Result) -> list[Row]:
     ]
 
 
+def floor_row(floor: Result) -> Row:
+    """What the machine itself allows: the same events at the same times, handed on and nothing done with them."""
+    figures = {name: value / 1e6 for name, value in floor.latency.figures().items()}
+    note = f"p50 {figures['p50']:.3g} ms, p99.9 {figures['p999']:.3g} ms, max {figures['max']:.3g} ms"
+    return Row.shown("the machine's floor, two threads that do nothing: p99", figures["p99"], "ms", note=note)
+
+
 def ratio_row(name: str, absent: dict[str, str], pairs: dict[str, tuple[int, Result, Result]]) -> Row:
     """Ours against one peer, at the highest of the rates that the peer sustains."""
     what = f"p99 against {name}"
@@ -105,7 +113,7 @@ def same_work_row(results: dict[str, Result]) -> Row:
     sizes = {
         name: {document["output_bytes"] for document in result.documents}
         for name, result in results.items()
-        if result.sustained
+        if result.sustained and name != FLOOR
     }
     different = sorted({size for found in sizes.values() for size in found})
     return Row(
@@ -163,7 +171,7 @@ def mixed_row(context: Context) -> tuple[Row, Result]:
 
 def measure(context: Context) -> Table:
     """The rates from the top, each with the systems that still need one; then the mixed bursts."""
-    systems = Systems(context)
+    systems = Systems(context, floor=True)
     pending = systems.peers
     pairs: dict[str, tuple[int, Result, Result]] = {}
     details: list[Detail] = []
@@ -172,7 +180,8 @@ def measure(context: Context) -> Table:
     for rate in RATES:
         if rate != RATES[0] and not pending:
             break
-        results = at_rate(context, systems, [OURS, *pending], rate)
+        floor = [] if first else [FLOOR]
+        results = at_rate(context, systems, [OURS, *floor, *pending], rate)
         first = first or results
         for name in list(pending):
             if results[name].sustained:
@@ -192,7 +201,7 @@ def measure(context: Context) -> Table:
     data["loaded"] = [result.data() for result in at_shares]
     mixed, result = mixed_row(context)
     data["mixed"] = result.data()
-    rows = own_rows(first[OURS])
+    rows = [*own_rows(first[OURS]), floor_row(first[FLOOR])]
     rows += [ratio_row(name, systems.absent, pairs) for name in COMPARED]
     rows += [same_work_row(first), *loaded, mixed]
     return Table("Latency under bursts: applied minus intended, in process, 2 cores", rows, details, data)
