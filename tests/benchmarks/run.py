@@ -21,6 +21,7 @@ BENCHMARKS: Final = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parents[1] / "tools")]
 
 from eventengine_harness.exceptions import HarnessError  # noqa: E402
+from eventengine_harness.interrupts import end_in_order  # noqa: E402
 from eventengine_harness.locations import REPOSITORY  # noqa: E402
 from eventengine_harness.running import say  # noqa: E402
 from frame import machine  # noqa: E402
@@ -57,6 +58,16 @@ def measure(name: str, *, long: bool, description: dict[str, object]) -> Table:
 
 
 def main() -> int:
+    """As `measure_groups`; told to end, it ends what it started and says what is left."""
+    end_in_order()
+    try:
+        return measure_groups()
+    except KeyboardInterrupt:
+        say(f"interrupted; groups that were done have their tables in {RESULTS.relative_to(REPOSITORY)}/")
+        return 130
+
+
+def measure_groups() -> int:
     """Measure what was asked for, write the files, print the summary."""
     known = groups()
     parser = argparse.ArgumentParser(
