@@ -59,8 +59,8 @@ bench: setup ## measure against targets and peers, in short forms (ONLY=name: th
 	@$(PYTHON) tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY) --long)
 
 .PHONY: fuzz
-fuzz: environment ## fuzz the parsers against serde_json (SECONDS_EACH=1800 for how long each; kept inputs grow the corpus)
-	@$(PYTHON) tools/fuzz.py --seconds $(or $(SECONDS_EACH),1800)
+fuzz: environment ## fuzz the parsers against serde_json (ONLY=target SECONDS_EACH=600; KEEP=1 grows the kept corpus)
+	@$(PYTHON) tools/fuzz.py --seconds $(or $(SECONDS_EACH),600) $(if $(ONLY),--target $(ONLY)) $(if $(KEEP),--keep)
 
 .PHONY: memcheck
 memcheck: environment ## run the core's own tests under valgrind: no read or write where there is nothing to read or write
@@ -68,9 +68,10 @@ memcheck: environment ## run the core's own tests under valgrind: no read or wri
 	@EVENTENGINE_MEMCHECK=1 PROPTEST_CASES=4 SEED=1 STEPS=200 $(PYTHON) tools/cargo.py test --locked --quiet \
 		--config "target.'cfg(unix)'.runner = 'valgrind --quiet --error-exitcode=9 --fair-sched=yes'" \
 		--package eventengine-core
+	@echo "memcheck: $$(valgrind --version) found nothing in the tests above (it knows no AVX-512: make fuzz does)"
 
 .PHONY: simulate
-simulate: environment ## repeat one run of the core's simulation (SEED=n STEPS=m)
+simulate: environment ## repeat one run of the core's simulation, and print what happened in it (SEED=n STEPS=m)
 	@SEED=$(or $(SEED),1) STEPS=$(or $(STEPS),200000) $(PYTHON) tools/cargo.py test --locked --quiet \
 		--package eventengine-core --test simulation -- --nocapture
 

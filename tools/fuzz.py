@@ -2,8 +2,9 @@
 
 Owns how cargo-fuzz is run: pinned, installed once into the user's cache, with the compiler of the engine itself (its
 sanitizers are unlocked for this build alone, so that no second compiler is needed). Inputs that are found go to
-build/fuzz/TARGET; with --keep the smallest set that reaches as much replaces engine/fuzz/corpus/TARGET. A fault's
-input is left beside them and the status is not 0.
+build/fuzz/TARGET; with --keep a small set that covers as much replaces engine/fuzz/corpus/TARGET. Whatever the fuzzer
+says is in build/fuzz/TARGET.log; what it did, and each finding with the byte position it is about, is printed at the
+end. A finding's input is left in build/fuzz, and the status is not 0.
 
 Usage: python tools/fuzz.py [--seconds N] [--target NAME ...] [--keep]
 """
@@ -12,8 +13,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cargo import user_cache
@@ -24,6 +28,38 @@ FOUND = ROOT / "build" / "fuzz"
 VERSION = "0.13.2"
 INPUT_BYTES_MAX = 2048
 INPUT_SECONDS_MAX = 60
+
+EXECUTIONS = re.compile(r"^stat::number_of_executed_units:\s*(\d+)")
+COVERAGE = re.compile(r"^#\d+\s+\w+\s+cov: (\d+)")
+PANIC = re.compile(r"^thread .* panicked at (.*):$")
+SANITIZER = re.compile(r"^(?:==\d+==\s*)?(?:ERROR|SUMMARY): (.*)")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one target did."""
+
+    executions: int
+    coverage: int
+    findings: tuple[str, ...]
+
+
+def report_of(lines: Iterable[str]) -> Report:
+    """What the lines that a fuzzer printed say; a panic's message, which names the byte, is the line after it."""
+    executions = coverage = 0
+    findings = []
+    is_message = False
+    for line in lines:
+        if is_message:
+            findings.append(line)
+        is_message = PANIC.match(line) is not None
+        if found := EXECUTIONS.match(line):
+            executions = int(found[1])
+        elif found := COVERAGE.match(line):
+            coverage = int(found[1])
+        elif found := SANITIZER.match(line):
+            findings.append(found[1])
+    return Report(executions, coverage, tuple(dict.fromkeys(findings)))
 
 
 def targets() -> list[str]:
@@ -41,58 +77,85 @@ def cargo_fuzz() -> Path:
     return home / "bin"
 
 
-def run(target: str, environment: dict[str, str], flags: list[str], corpora: list[Path]) -> int:
-    """Run one target with libFuzzer's flags; its status."""
-    command = ["cargo", "fuzz", "run", "--fuzz-dir", str(FUZZ), target, *map(str, corpora), "--", *flags]
-    return subprocess.run(command, check=False, cwd=ROOT / "engine", env=environment).returncode
-
-
-def main() -> int:
-    """Fuzz what was asked for."""
-    parser = argparse.ArgumentParser(description="Fuzz the parsers against serde_json.")
-    parser.add_argument("--seconds", type=int, default=1800, help="how long each target is fuzzed")
-    parser.add_argument(
-        "--target", action="append", choices=targets(), help="fuzz this one only (repeatable)"
-    )
-    parser.add_argument(
-        "--keep", action="store_true", help="keep the smallest set of inputs that reaches as much"
-    )
-    options = parser.parse_args()
+def run(target: str, flags: list[str], corpora: list[Path], log: Path) -> int:
+    """Run one target with libFuzzer's flags; its status. What it prints goes into the log."""
     environment = {
         **os.environ,
         "PATH": f"{cargo_fuzz()}{os.pathsep}{os.environ['PATH']}",
         "RUSTC_BOOTSTRAP": "1",
         "CARGO_TARGET_DIR": str(ROOT / "build" / "fuzz-target"),
     }
-    failed = []
-    for target in options.target or targets():
-        found, kept = FOUND / target, FUZZ / "corpus" / target
-        found.mkdir(parents=True, exist_ok=True)
-        flags = [
-            f"-max_total_time={options.seconds}",
-            f"-max_len={INPUT_BYTES_MAX}",
-            f"-timeout={INPUT_SECONDS_MAX}",
-            f"-dict={FUZZ / 'json.dict'}",
-            f"-artifact_prefix={found.parent}/{target}-",
-            "-print_final_stats=1",
-        ]
-        print(f"fuzz: {target} for {options.seconds} s", flush=True)
-        if run(target, environment, flags, [found, kept]):
-            failed.append(target)
-        elif options.keep:
-            smallest = FOUND / f"{target}-smallest"
-            smallest.mkdir(exist_ok=True)
-            if (
-                run(target, environment, ["-merge=1", f"-max_len={INPUT_BYTES_MAX}"], [smallest, found, kept])
-                == 0
-            ):
-                for path in kept.iterdir():
-                    path.unlink()
-                for path in smallest.iterdir():
-                    path.rename(kept / path.name)
-    for target in failed:
-        print(f"fuzz: {target} found a fault; its input is in {FOUND.relative_to(ROOT)}, named {target}-…")
-    return 1 if failed else 0
+    command = ["cargo", "fuzz", "run", "--fuzz-dir", str(FUZZ), target, *map(str, corpora), "--", *flags]
+    with log.open("w", encoding="utf-8") as output:
+        return subprocess.run(
+            command, check=False, cwd=ROOT / "engine", env=environment, stdout=output, stderr=output
+        ).returncode
+
+
+def keep(target: str, found: Path, kept: Path) -> bool:
+    """Replace the kept inputs by few that cover as much as all; False if that failed."""
+    smallest = FOUND / f"{target}-smallest"
+    smallest.mkdir(exist_ok=True)
+    for path in smallest.iterdir():
+        path.unlink()
+    flags = ["-set_cover_merge=1", f"-max_len={INPUT_BYTES_MAX}"]
+    if run(target, flags, [smallest, kept, found], FOUND / f"{target}-merge.log"):
+        return False
+    for path in kept.iterdir():
+        path.unlink()
+    for path in smallest.iterdir():
+        path.rename(kept / path.name)
+    return True
+
+
+def sizes(folder: Path) -> str:
+    """How many inputs a folder holds, and how long they are together."""
+    lengths = [path.stat().st_size for path in folder.iterdir()]
+    return f"{len(lengths):,} inputs of {sum(lengths):,} bytes"
+
+
+def fuzz(target: str, seconds: int, *, keeps: bool) -> bool:
+    """Fuzz one target and say what it did; False if something was found."""
+    found, kept, log = FOUND / target, FUZZ / "corpus" / target, FOUND / f"{target}.log"
+    found.mkdir(parents=True, exist_ok=True)
+    flags = [
+        f"-max_total_time={seconds}",
+        f"-max_len={INPUT_BYTES_MAX}",
+        f"-timeout={INPUT_SECONDS_MAX}",
+        f"-dict={FUZZ / 'json.dict'}",
+        f"-artifact_prefix={FOUND}/{target}-",
+        "-print_final_stats=1",
+    ]
+    print(f"fuzz: {target} for {seconds} s", flush=True)
+    status = run(target, flags, [found, kept], log)
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        report = report_of(line.rstrip("\n") for line in lines)
+    print(
+        f"fuzz: {target}: {report.executions:,} executions, {report.coverage:,} edges covered, "
+        f"{sizes(found)} in build, {sizes(kept)} kept, {len(report.findings)} findings",
+        flush=True,
+    )
+    for finding in report.findings:
+        print(f"fuzz: {target}: {finding}")
+    if status:
+        print(f"fuzz: {target} failed: see {log.relative_to(ROOT)}; inputs are named {target}-… beside it")
+    elif keeps:
+        status = 0 if keep(target, found, kept) else 1
+        print(f"fuzz: {target}: {sizes(kept)} kept now")
+    return status == 0
+
+
+def main() -> int:
+    """Fuzz what was asked for."""
+    parser = argparse.ArgumentParser(description="Fuzz the parsers against serde_json.")
+    parser.add_argument("--seconds", type=int, default=600, help="how long each target is fuzzed")
+    parser.add_argument(
+        "--target", action="append", choices=targets(), help="fuzz this one only (repeatable)"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep few inputs that cover as much as all found")
+    options = parser.parse_args()
+    succeeded = [fuzz(target, options.seconds, keeps=options.keep) for target in options.target or targets()]
+    return 0 if all(succeeded) else 1
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ fn fitting(name: String) -> BoxedStrategy<String> {
     let words = || "\"([a-zé ]|\\\\n|\\\\u00e9){0,40}\"".boxed();
     let fit = match name.as_str() {
         "kind" => proptest::sample::select(&KINDS[..]).prop_map(|kind| format!("\"{kind}\"")).boxed(),
-        "x" => double(),
+        "x" | "y" => double(),
         "on" => proptest::sample::select(&["true", "false", "null"][..]).prop_map(str::to_owned).boxed(),
         "note" => words(),
         "place" => {
@@ -237,6 +237,17 @@ fn fitting(name: String) -> BoxedStrategy<String> {
                     let marks = marks.map_or(String::new(), |marks| format!(",\"marks\":{marks}"));
                     format!("{{\"sensor\":{sensor},\"value\":{value}{marks}{tags}}}")
                 });
+            list(point.boxed())
+        }
+        "points" => {
+            let mark = proptest::option::of(0..300_u32);
+            let point = (number(), number(), double(), mark, proptest::option::of(words())).prop_map(
+                |(id, at, value, mark, sensor)| {
+                    let mark = mark.map_or(String::new(), |mark| format!(",\"mark\":{mark}"));
+                    let sensor = sensor.map_or(String::new(), |sensor| format!(",\"sensor\":{sensor}"));
+                    format!("{{\"id\":{id},\"at\":{at},\"value\":{value}{mark}{sensor}}}")
+                },
+            );
             list(point.boxed())
         }
         _ => number(),

@@ -72,6 +72,7 @@ pub struct Parser {
     record: Record,
     learned: Learned,
     instructions: Instructions,
+    guessed: bool,
     trees: Option<TreeParser>,
 }
 
@@ -101,6 +102,7 @@ impl Parser {
             plan: Arc::new(plan),
             limits,
             instructions,
+            guessed: false,
             trees: None,
         })
     }
@@ -110,14 +112,21 @@ impl Parser {
         self.instructions
     }
 
+    /// Whether the last payload was the like of those before it, and read as such. Measurements and tests ask.
+    pub fn was_guessed(&self) -> bool {
+        self.guessed
+    }
+
     /// Reads a payload that is one object.
     ///
     /// # Errors
     /// The first fault, with its byte position.
     #[inline]
     pub fn parse<'a>(&'a mut self, payload: Payload<'a>) -> Result<View<'a>, Refusal> {
-        let Parser { plan, limits, record, learned, instructions, .. } = self;
-        if fast::walk(*instructions, plan, *limits, payload, record, learned) == Outcome::GaveUp {
+        let Parser { plan, limits, record, learned, instructions, guessed, .. } = self;
+        let outcome = fast::walk(*instructions, plan, *limits, payload, record, learned);
+        *guessed = outcome == Outcome::Guessed;
+        if outcome == Outcome::GaveUp {
             careful::walk(plan, *limits, payload.bytes(), record)?;
         }
         Ok(View::root(plan, record, payload.bytes()))

@@ -26,7 +26,7 @@ pub fn schema() -> Schema {
     let kinds = Type::Enum(KINDS.iter().map(|kind| (*kind).to_owned()).collect());
     Schema {
         fields: vec![
-            optional("kind", kinds),
+            optional("kind", kinds.clone()),
             optional("producer", Type::U32),
             optional("sequence", Type::U64),
             optional("level", Type::U8),
@@ -48,6 +48,23 @@ pub fn schema() -> Schema {
                         optional("marks", array(Type::Signed { minimum: -5, maximum: 5 }, 64)),
                     ]),
                     64,
+                ),
+            ),
+            optional("team", Type::U32),
+            optional("puzzle", Type::U64),
+            optional("y", Type::F64),
+            optional(
+                "points",
+                array(
+                    Type::Object(vec![
+                        required("id", Type::U32),
+                        required("at", Type::U64),
+                        required("value", Type::F64),
+                        optional("mark", Type::U8),
+                        optional("sensor", Type::String),
+                        optional("state", kinds),
+                    ]),
+                    16,
                 ),
             ),
         ],
@@ -81,7 +98,15 @@ pub struct Read {
     #[serde(default, deserialize_with = "there")]
     pub words: Option<Vec<String>>,
     #[serde(default, deserialize_with = "there")]
-    pub telemetry: Option<Vec<Point>>,
+    pub telemetry: Option<Vec<Telemetry>>,
+    #[serde(default, deserialize_with = "there")]
+    pub team: Option<u32>,
+    #[serde(default, deserialize_with = "there")]
+    pub puzzle: Option<u64>,
+    #[serde(default, deserialize_with = "there")]
+    pub y: Option<Double>,
+    #[serde(default, deserialize_with = "there")]
+    pub points: Option<Vec<Point>>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -91,13 +116,26 @@ pub struct Place {
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
-pub struct Point {
+pub struct Telemetry {
     pub sensor: String,
     pub value: Double,
     #[serde(default, deserialize_with = "there")]
     pub tags: Option<String>,
     #[serde(default, deserialize_with = "there")]
     pub marks: Option<Vec<i64>>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+pub struct Point {
+    pub id: u32,
+    pub at: u64,
+    pub value: Double,
+    #[serde(default, deserialize_with = "there")]
+    pub mark: Option<u8>,
+    #[serde(default, deserialize_with = "there")]
+    pub sensor: Option<String>,
+    #[serde(default, deserialize_with = "there")]
+    pub state: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -124,11 +162,19 @@ pub fn read(view: View<'_>) -> Read {
         let place = view.objects(field).next()?;
         Some(Place { lat: Double(place.double(0)?), lon: Double(place.double(1)?) })
     };
-    let point = |point: View<'_>| Point {
+    let telemetry = |point: View<'_>| Telemetry {
         sensor: text(point.string(0).unwrap()),
         value: Double(point.double(1).unwrap()),
         tags: point.string(2).map(text),
         marks: point.has(3).then(|| point.signed_items(3).collect()),
+    };
+    let point = |point: View<'_>| Point {
+        id: point.unsigned(0).unwrap() as u32,
+        at: point.unsigned(1).unwrap(),
+        value: Double(point.double(2).unwrap()),
+        mark: point.unsigned(3).map(|value| value as u8),
+        sensor: point.string(4).map(text),
+        state: point.choice(5).map(|kind| KINDS[kind].to_owned()),
     };
     Read {
         kind: view.choice(0).map(|kind| KINDS[kind].to_owned()),
@@ -143,7 +189,11 @@ pub fn read(view: View<'_>) -> Read {
         place: place(9),
         counts: view.has(10).then(|| view.unsigned_items(10).collect()),
         words: view.has(11).then(|| view.string_items(11).map(text).collect()),
-        telemetry: view.has(12).then(|| view.objects(12).map(point).collect()),
+        telemetry: view.has(12).then(|| view.objects(12).map(telemetry).collect()),
+        team: view.unsigned(13).map(|value| value as u32),
+        puzzle: view.unsigned(14),
+        y: view.double(15).map(Double),
+        points: view.has(16).then(|| view.objects(16).map(point).collect()),
     }
 }
 
@@ -171,34 +221,47 @@ pub fn parse(payload: &[u8]) -> Result<Read, Refusal> {
     CAREFUL.with_borrow_mut(|parser| parser.parse_carefully(payload).map(read))
 }
 
-/// What the reference says: the whole document has to be valid JSON, objects and not arrays have to stand for
-/// objects, and the rest is for its typed reading to say.
-fn reference(payload: &[u8]) -> Option<Read> {
-    let tree: serde_json::Value = serde_json::from_slice(payload).ok()?;
-    let object = tree.as_object()?;
+/// What the reference says, or where and why it refuses: the whole document has to be valid JSON, objects and not
+/// arrays have to stand for objects, and the rest is for its typed reading to say.
+fn reference(payload: &[u8]) -> Result<Read, String> {
+    let at = |error: serde_json::Error| {
+        let lines = payload.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
+        format!("at byte {}: {error}", lines.map(<[u8]>::len).sum::<usize>() + error.column())
+    };
+    let tree: serde_json::Value = serde_json::from_slice(payload).map_err(at)?;
+    let object = tree.as_object().ok_or("no object")?;
     if object.get("place").is_some_and(serde_json::Value::is_array) {
-        return None;
+        return Err("an array for a place".to_owned());
     }
-    if let Some(serde_json::Value::Array(points)) = object.get("telemetry")
-        && points.iter().any(serde_json::Value::is_array)
-    {
-        return None;
+    for name in ["telemetry", "points"] {
+        let items = object.get(name).and_then(serde_json::Value::as_array);
+        if items.is_some_and(|items| items.iter().any(serde_json::Value::is_array)) {
+            return Err(format!("an array among the {name}"));
+        }
     }
-    let read: Read = serde_json::from_slice(payload).ok()?;
-    let known = read.kind.as_ref().is_none_or(|kind| KINDS.contains(&kind.as_str()));
+    let read: Read = serde_json::from_slice(payload).map_err(at)?;
+    let states = read.points.iter().flatten().filter_map(|point| point.state.as_ref());
+    if let Some(kind) = read.kind.iter().chain(states).find(|kind| !KINDS.contains(&kind.as_str())) {
+        return Err(format!("no such kind: {kind}"));
+    }
     let mut marks = read.telemetry.iter().flatten().filter_map(|point| point.marks.as_ref()).flatten();
-    (known && marks.all(|mark| (-5..=5).contains(mark))).then_some(read)
+    match marks.find(|mark| !(-5..=5).contains(*mark)) {
+        Some(mark) => Err(format!("no such mark: {mark}")),
+        None => Ok(read),
+    }
 }
 
 /// The careful walk accepts what the reference accepts, with the same values. Limits are ours alone.
 pub fn agree(payload: &[u8]) {
     let shown = String::from_utf8_lossy(payload);
     match (parse(payload), reference(payload)) {
-        (Ok(ours), Some(theirs)) => assert_eq!(ours, theirs, "{shown}"),
-        (Err(refusal), None) => assert!(refusal.position as usize <= payload.len(), "{refusal:?} {shown}"),
+        (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs, "{shown}"),
+        (Err(refusal), Err(_)) => assert!(refusal.position as usize <= payload.len(), "{refusal:?} {shown}"),
         (Err(Refusal { reason: Reason::TooDeep | Reason::TooLarge, .. }), _) => {}
-        (Ok(ours), None) => panic!("accepted what the reference refuses: {ours:?} {shown}"),
-        (Err(refusal), Some(_)) => panic!("refused with {refusal:?} what the reference accepts: {shown}"),
+        (Ok(_), Err(refused)) => panic!("accepted what the reference refuses {refused}: {shown}"),
+        (Err(Refusal { reason, position }), Ok(_)) => {
+            panic!("refused with {reason:?} at byte {position} what the reference accepts: {shown}")
+        }
     }
 }
 
