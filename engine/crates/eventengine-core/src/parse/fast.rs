@@ -193,8 +193,7 @@ pub(super) fn walk(
         };
         if guessed {
             template.hit();
-            let accepted = !run.beyond_ascii || utf8::is_utf8(instructions, payload);
-            return if accepted { Outcome::Guessed } else { Outcome::GaveUp };
+            return Outcome::Guessed;
         }
     }
     // SAFETY: the payload has its sentinels, all else was made for the plan, and the machine has the instructions.
@@ -464,7 +463,7 @@ pub(super) unsafe fn scalar<L: Walking>(
 
 /// Takes a string: what its cell holds, and what follows it.
 #[inline(always)]
-pub(super) unsafe fn string<L: Walking>(run: &mut Run<'_>, at: *const u8) -> (u64, *const u8) {
+unsafe fn string<L: Walking>(run: &mut Run<'_>, at: *const u8) -> (u64, *const u8) {
     // SAFETY: a sentinel is special, so no look begins behind the first of them.
     unsafe {
         if *at != b'"' {

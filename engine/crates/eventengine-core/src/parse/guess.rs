@@ -8,10 +8,11 @@
 
 use std::arch::x86_64::{__m512i, _mm512_loadu_si512};
 
-use super::fast::{Run, scalar, string};
+use super::fast::{Run, scalar};
 use super::index::Found;
 use super::index::x86::quotes;
 use super::lanes;
+use super::number::x86::{BYTES_MAX, double_within};
 use super::plan::{Kind, Shape};
 use super::record::{rows_cell, string_cell};
 use super::scan::{Avx512, Level};
@@ -24,7 +25,7 @@ struct Guess<'x> {
     quote: *const u16,
     /// The first quotes of all. To load what was just stored by pieces would take a while.
     first: __m512i,
-    backslashes: bool,
+    found: Found,
 }
 
 /// Reads a payload that is as guessed. False: it is not, and the record holds nothing of use.
@@ -40,16 +41,14 @@ pub(super) unsafe fn walk(run: &mut Run<'_>, template: &mut Template) -> bool {
         if *run.start != b'{' || template.orders[0].members == 0 {
             return false;
         }
-        let positions = template.positions.as_mut_ptr();
-        let Some((found, first)) = quotes(run.start, run.bytes.len(), positions) else {
+        let Some((found, first)) = quotes(run.start, run.bytes, &mut template.index) else {
             return false;
         };
-        let Found { quotes, backslashes, beyond_ascii } = found;
-        let mut guess = Guess { template, quote: positions, first, backslashes };
+        let mut guess = Guess { template, quote: found.positions, first, found };
         let (shape, row) = (run.plan.shapes.get_unchecked(0), run.cells);
         let Some(end) = members::<true>(run, &mut guess, shape, 0, run.start, row) else { return false };
-        run.beyond_ascii |= beyond_ascii;
-        end == run.start.add(run.bytes.len()) && guess.quote == positions.add(quotes).cast_const()
+        // The payload ends with a brace then, and not in the middle of a character.
+        end == run.start.add(run.bytes.len()) && guess.quote == found.positions.add(found.quotes)
     }
 }
 
@@ -79,7 +78,7 @@ unsafe fn members<const OUTERMOST: bool>(
         let mut misplaced = 0;
         if lanes.members > 0 {
             let list = if OUTERMOST { guess.first } else { _mm512_loadu_si512(quote.cast()) };
-            let object = lanes::Object { steps, quotes: quote, list, brace, backslashes: guess.backslashes };
+            let object = lanes::Object { steps, quotes: quote, list, brace, found: &guess.found };
             expected = lanes::members(run, lanes, &object, row)?;
             quote = quote.add(lanes.quotes_taken as usize);
         }
@@ -105,20 +104,17 @@ unsafe fn members<const OUTERMOST: bool>(
                     if length > run.limits.string_bytes {
                         return None;
                     }
-                    let mut escaped = false;
-                    if guess.backslashes {
-                        let (text, stop) = string::<Avx512>(run, begin);
-                        escaped = text >> 63 == 1;
-                        if stop != end.add(1) || (escaped && step.kind == Kind::Enum) {
+                    let (first, last) =
+                        (begin.offset_from_unsigned(run.start), end.offset_from_unsigned(run.start));
+                    let escaped = guess.found.has_backslash(first, last);
+                    if step.kind == Kind::Enum {
+                        if escaped {
                             return None;
                         }
-                    }
-                    if step.kind == Kind::Enum {
                         let names = run.plan.names.get_unchecked(step.names as usize);
                         *cell = names.find(begin.add(1), length)? as u64;
                     } else {
-                        let offset = begin.offset_from_unsigned(run.start) + 1;
-                        *cell = string_cell(offset, length, escaped);
+                        *cell = string_cell(first + 1, length, escaped);
                     }
                     end.add(1)
                 }
@@ -133,12 +129,21 @@ unsafe fn members<const OUTERMOST: bool>(
                     end
                 }
                 _ => {
-                    let end = scalar::<Avx512>(run, step, at, cell);
-                    if end.is_null() {
-                        return None;
-                    }
                     quote = quote.add(2);
-                    end
+                    // The comma before the next member ends the value. What ends the last one is not known.
+                    let next = run.start.add(usize::from(*quote)).sub(1);
+                    let length = next.addr().wrapping_sub(at.addr());
+                    let is_within = index + 1 < members as usize && (1..=BYTES_MAX).contains(&length);
+                    if step.kind == Kind::F64 && is_within {
+                        *cell = double_within(at, length)?.to_bits();
+                        next
+                    } else {
+                        let end = scalar::<Avx512>(run, step, at, cell);
+                        if end.is_null() {
+                            return None;
+                        }
+                        end
+                    }
                 }
             };
         }

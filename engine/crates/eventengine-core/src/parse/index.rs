@@ -2,7 +2,9 @@
 //!
 //! Owns the list of their positions, which lets a walk go on to the next member before it
 //! has read this one's value. Quotes that are escaped are not among them. A payload that
-//! has control characters, or too many quotes, or is too long, has no such list.
+//! has control characters, escapes that are none or bytes that are no UTF-8, or too many
+//! quotes, or that is too long, has no such list: in one that has, any two quotes enclose a
+//! text. Only whether the payload's end cuts off a character is not looked at.
 
 /// Longest payload that is indexed.
 pub(super) const INDEXED_BYTES_MAX: usize = 8_192;
@@ -10,8 +12,8 @@ pub(super) const INDEXED_BYTES_MAX: usize = 8_192;
 /// Most quotes that are listed, less those of a last block.
 const QUOTES_MAX: usize = 2_048;
 
-/// Most quotes of one block of the vectors' width.
-const BLOCK_QUOTES: usize = 64;
+/// Bytes that are looked at together, and so the most quotes of one look.
+const BLOCK: usize = 64;
 
 /// Places behind the last position that hold the position of a first byte that can't be what is looked for.
 pub(super) const BEHIND: usize = 32;
@@ -19,40 +21,73 @@ pub(super) const BEHIND: usize = 32;
 /// What a place behind the last position holds.
 const NOWHERE: u16 = 1;
 
-/// Room for the positions of one payload.
+/// Room for what is found in one payload.
 #[derive(Debug, Clone)]
-pub(super) struct Positions(Box<[u16]>);
+pub(super) struct Index {
+    positions: Box<[u16]>,
+    /// One bit per byte.
+    backslashes: Box<[u64]>,
+}
 
-impl Positions {
-    pub(super) fn new() -> Positions {
-        Positions(vec![NOWHERE; QUOTES_MAX + BLOCK_QUOTES + BEHIND].into())
-    }
-
-    pub(super) fn as_mut_ptr(&mut self) -> *mut u16 {
-        self.0.as_mut_ptr()
+impl Index {
+    pub(super) fn new() -> Index {
+        Index {
+            positions: vec![NOWHERE; QUOTES_MAX + BLOCK + BEHIND].into(),
+            backslashes: vec![0; INDEXED_BYTES_MAX / BLOCK].into(),
+        }
     }
 }
 
-/// What was found besides the positions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What was found in a payload.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
-    /// Positions that were written; [`BEHIND`] further ones hold one.
+    /// Where the quotes are; [`BEHIND`] further places hold one.
+    pub(super) positions: *const u16,
     pub(super) quotes: usize,
-    pub(super) backslashes: bool,
-    pub(super) beyond_ascii: bool,
+    /// One bit per byte of the payload, if there are any.
+    backslashes: Option<*const u64>,
+}
+
+impl Found {
+    /// Whether there is a backslash between two bytes that are none.
+    ///
+    /// # Safety
+    /// Both are bytes of the payload, one behind the other, and the index has not been used for another since.
+    #[inline(always)]
+    pub(super) unsafe fn has_backslash(&self, first: usize, last: usize) -> bool {
+        let Some(backslashes) = self.backslashes else { return false };
+        // SAFETY: there is a word for each block of the payload.
+        unsafe {
+            let from = u64::MAX << (first % BLOCK);
+            let up_to = u64::MAX >> (BLOCK - 1 - last % BLOCK);
+            let (first, last) = (first / BLOCK, last / BLOCK);
+            if first == last {
+                return *backslashes.add(first) & from & up_to != 0;
+            }
+            let mut any = *backslashes.add(first) & from | *backslashes.add(last) & up_to;
+            for block in first + 1..last {
+                any |= *backslashes.add(block);
+            }
+            any != 0
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{BEHIND, BLOCK_QUOTES, Found, INDEXED_BYTES_MAX, NOWHERE, QUOTES_MAX};
+    use super::{BEHIND, BLOCK, Found, INDEXED_BYTES_MAX, Index, NOWHERE, QUOTES_MAX};
+    use crate::parse::scan::{Avx512, Block, Level};
+    use crate::parse::string::escape_length;
     use crate::parse::unescape::escaped_bytes;
-
-    const BLOCK: usize = 64;
+    use crate::parse::utf8;
 
     /// Quotes of a block whose positions fit a vector.
     const PACKED_MAX: u32 = 32;
+
+    /// How far from its block's end a character begins that the next block ends, at most.
+    const CUT_OFF_MAX: usize = 3;
 
     /// Bits of the bytes of a block that are the payload's.
     #[inline(always)]
@@ -63,18 +98,19 @@ pub(super) mod x86 {
     /// Lists the quotes of a payload, the first 32 in a vector as well.
     ///
     /// # Safety
-    /// The machine has the instructions; [`crate::parse::PADDING`] zero bytes follow the payload; the positions are
-    /// those of a [`super::Positions`].
-    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    /// The machine has the instructions; the payload lies at the start, and [`crate::parse::PADDING`] zero bytes follow.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
     #[inline]
     pub(in crate::parse) unsafe fn quotes(
         start: *const u8,
-        length: usize,
-        positions: *mut u16,
+        payload: &[u8],
+        index: &mut Index,
     ) -> Option<(Found, __m512i)> {
+        let length = payload.len();
         if length > INDEXED_BYTES_MAX {
             return None;
         }
+        let (positions, map) = (index.positions.as_mut_ptr(), index.backslashes.as_mut_ptr());
         let mut numbers = [0_u8; BLOCK];
         for (number, place) in numbers.iter_mut().enumerate() {
             *place = number as u8;
@@ -89,42 +125,70 @@ pub(super) mod x86 {
             let numbers = _mm512_loadu_si512(numbers.as_ptr().cast());
             let places = _mm512_loadu_si512(places.as_ptr().cast());
             let mut first = _mm512_set1_epi16(NOWHERE as i16);
-            let mut all = _mm512_setzero_si512();
-            let (mut quotes, mut controls, mut backslashes, mut before) = (0, 0, 0, 0);
+            let mut faults = _mm512_setzero_si512();
+            let (mut quotes, mut backslashes, mut before, mut cut_off) = (0, 0, 0, 0);
+            // Escapes that begin before this are checked.
+            let mut checked = 0;
             let mut done = 0;
             while done < length {
-                let left = length - done;
+                let here = done;
+                let left = length - here;
+                done += BLOCK;
                 // The last block is loaded so far before its begin that it ends with the payload: a load that reached
                 // into the sentinels would have to wait until they are written.
-                let twice = if done > 0 { BLOCK.saturating_sub(left) } else { 0 };
-                let bytes = _mm512_loadu_si512(start.add(done - twice).cast());
-                let mut quote = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'"' as i8)) >> twice;
-                let backslash = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\' as i8)) >> twice;
-                let control = _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20)) >> twice;
-                all = _mm512_or_si512(all, bytes);
-                controls |= control & inside(left);
+                let twice = if here > 0 { BLOCK.saturating_sub(left) } else { 0 };
+                let at = start.add(here - twice);
+                let block = Avx512::block(at).unwrap_or_default();
+                let Block { quote, backslash, control, beyond_ascii, short_escape, letter_u } = block;
+                let (mut quote, backslash) = (quote >> twice, backslash >> twice);
+                let control = control >> twice & inside(left);
+                map.add(here / BLOCK).write(backslash);
+                if beyond_ascii | cut_off != 0 {
+                    faults = _mm512_or_si512(faults, utf8::x86::faults(at, here - twice));
+                    cut_off = beyond_ascii >> (BLOCK - CUT_OFF_MAX);
+                }
+                if quote | backslash | control | before == 0 {
+                    continue;
+                }
+                if control != 0 {
+                    return None;
+                }
                 if backslash | before != 0 {
                     let escaped = escaped_bytes(backslash, before);
+                    if escaped & !(((short_escape | letter_u) >> twice) & inside(left)) != 0 {
+                        return None;
+                    }
+                    let mut spelled = escaped & letter_u >> twice;
+                    while spelled != 0 {
+                        let begin = here + spelled.trailing_zeros() as usize - 1;
+                        // The other half of a surrogate was checked with the first.
+                        if begin >= checked {
+                            checked = begin + escape_length(&payload[begin..])?;
+                        }
+                        spelled &= spelled - 1;
+                    }
                     quote &= !escaped;
                     before = (backslash & !escaped) >> (BLOCK - 1);
                     backslashes |= backslash;
                 }
                 let packed = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(quote, numbers));
-                let here = _mm512_add_epi16(_mm512_cvtepu8_epi16(packed), _mm512_set1_epi16(done as i16));
-                _mm512_storeu_si512(positions.add(quotes).cast(), here);
+                let listed = _mm512_add_epi16(_mm512_cvtepu8_epi16(packed), _mm512_set1_epi16(here as i16));
+                _mm512_storeu_si512(positions.add(quotes).cast(), listed);
                 let moved = _mm512_sub_epi16(places, _mm512_set1_epi16(quotes as i16));
-                first = _mm512_mask_permutexvar_epi16(first, from(quotes), moved, here);
+                first = _mm512_mask_permutexvar_epi16(first, from(quotes), moved, listed);
                 let count = quote.count_ones();
                 quotes += count as usize;
                 if count > PACKED_MAX || quotes > QUOTES_MAX {
                     return None;
                 }
-                done += BLOCK;
+            }
+            if before != 0 || _mm512_test_epi64_mask(faults, faults) != 0 {
+                return None;
             }
             _mm512_storeu_si512(positions.add(quotes).cast(), _mm512_set1_epi16(NOWHERE as i16));
             first = _mm512_mask_mov_epi16(first, from(quotes), _mm512_set1_epi16(NOWHERE as i16));
-            let beyond_ascii = _mm512_movepi8_mask(all) != 0;
-            (controls == 0).then_some((Found { quotes, backslashes: backslashes != 0, beyond_ascii }, first))
+            let backslashes = (backslashes != 0).then_some(map.cast_const());
+            Some((Found { positions, quotes, backslashes }, first))
         }
     }
 
@@ -134,7 +198,7 @@ pub(super) mod x86 {
         (u64::from(u32::MAX) << place.min(32)) as u32
     }
 
-    const _: () = assert!(BLOCK_QUOTES >= PACKED_MAX as usize && BEHIND == 32);
+    const _: () = assert!(BLOCK >= PACKED_MAX as usize && BEHIND == 32);
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
@@ -144,19 +208,23 @@ mod tests {
     use super::*;
     use crate::parse::PADDING;
     use crate::parse::instructions::Instructions;
+    use crate::parse::string::escape_length;
 
-    /// The list, read byte by byte.
-    fn expected(bytes: &[u8]) -> Option<(Vec<u16>, bool, bool)> {
-        let (mut quotes, mut escaped) = (Vec::new(), false);
-        for (position, byte) in bytes.iter().enumerate() {
+    /// The list, read byte by byte, and where the backslashes are.
+    fn expected(bytes: &[u8]) -> Option<(Vec<u16>, Vec<bool>)> {
+        let mut quotes = Vec::new();
+        let mut position = 0;
+        while let Some(byte) = bytes.get(position) {
             match byte {
                 0..0x20 => return None,
-                b'"' if !escaped => quotes.push(position as u16),
+                b'"' => quotes.push(position as u16),
+                b'\\' => position += escape_length(&bytes[position..])? - 1,
                 _ => {}
             }
-            escaped = !escaped && *byte == b'\\';
+            position += 1;
         }
-        Some((quotes, bytes.contains(&b'\\'), !bytes.is_ascii()))
+        let is_text = std::str::from_utf8(bytes).is_ok();
+        is_text.then(|| (quotes, bytes.iter().map(|byte| *byte == b'\\').collect()))
     }
 
     fn agrees(bytes: &[u8]) -> Result<(), TestCaseError> {
@@ -164,15 +232,17 @@ mod tests {
             return Ok(());
         }
         let padded = [bytes, &[0; PADDING]].concat();
-        let mut positions = Positions::new();
+        let mut index = Index::new();
         // SAFETY: the machine has the instructions; the padding is there.
-        let found = unsafe { x86::quotes(padded.as_ptr(), bytes.len(), positions.as_mut_ptr()) };
+        let found = unsafe { x86::quotes(padded.as_ptr(), bytes, &mut index) };
         let shown = found.map(|(found, first)| {
             // SAFETY: a vector is as many bytes.
             let first: [u16; 32] = unsafe { std::mem::transmute(first) };
-            assert_eq!(first, positions.0[..32]);
-            assert_eq!(positions.0[found.quotes..][..BEHIND], [NOWHERE; BEHIND]);
-            (positions.0[..found.quotes].to_vec(), found.backslashes, found.beyond_ascii)
+            assert_eq!(first, index.positions[..32]);
+            assert_eq!(index.positions[found.quotes..][..BEHIND], [NOWHERE; BEHIND]);
+            // SAFETY: the positions are the payload's.
+            let backslashes = (0..bytes.len()).map(|place| unsafe { found.has_backslash(place, place) });
+            (index.positions[..found.quotes].to_vec(), backslashes.collect())
         });
         let dense = |block: &[u8]| block.iter().filter(|byte| **byte == b'"').count() > 32;
         if shown.is_none() && bytes.chunks(64).any(dense) {
@@ -187,10 +257,43 @@ mod tests {
 
         #[test]
         fn quotes_are_listed_unless_they_are_escaped(
-            bytes in proptest::collection::vec(
-                prop_oneof![6 => b'a'..b'f', 2 => Just(b'"'), 2 => Just(b'\\'), 1 => 0x20..=0xFF_u8], 0..300)
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    6 => "[a-f]{1,9}", 2 => "\"{1,3}", 3 => r#"\\["\\/bfnrt]"#, 1 => r"\\u[0-9a-cA-C][0-9a-fA-F]{3}",
+                    1 => r"\\u[dD][89abAB][0-9a-f]{2}\\u[dD][c-fC-F][0-9a-f]{2}", 2 => "[é→日🗺]{1,3}",
+                ],
+                1..60,
+            ),
+            place in any::<proptest::sample::Index>(), damage in proptest::option::of(0x20..=0xFF_u8),
         ) {
+            let mut bytes = parts.concat().into_bytes();
+            // The end is ASCII: a character that is cut off there is not looked for.
+            bytes.push(b'}');
             agrees(&bytes)?;
+            if let Some(byte) = damage {
+                let place = place.index(bytes.len() - 1);
+                bytes[place] = byte;
+                agrees(&bytes)?;
+            }
+        }
+
+        #[test]
+        fn a_backslash_is_found_between_those_that_enclose_it(
+            bytes in proptest::collection::vec(prop_oneof![30 => Just(b'a'), 1 => Just(b'/')], 1..300),
+            first in any::<proptest::sample::Index>(), last in any::<proptest::sample::Index>(),
+        ) {
+            let text = String::from_utf8(bytes).unwrap().replace('/', r"\n") + "}";
+            let (first, last) = (first.index(text.len()), last.index(text.len()));
+            let (first, last) = (first.min(last), first.max(last));
+            let padded = [text.as_bytes(), &[0; PADDING]].concat();
+            let mut index = Index::new();
+            if Instructions::Avx512.are_there() {
+                // SAFETY: the machine has the instructions; the padding is there.
+                let found = unsafe { x86::quotes(padded.as_ptr(), text.as_bytes(), &mut index) };
+                // SAFETY: both lie in the payload.
+                let is_found = found.map(|(found, _)| unsafe { found.has_backslash(first, last) });
+                prop_assert_eq!(is_found, Some(text[first..=last].contains('\\')));
+            }
         }
 
         #[test]
@@ -203,10 +306,10 @@ mod tests {
     fn payloads_that_are_too_long_or_have_too_many_quotes_have_no_list() {
         for bytes in [vec![b'a'; INDEXED_BYTES_MAX + 1], b"\"a".repeat(QUOTES_MAX + 1)] {
             let padded = [&bytes[..], &[0; PADDING]].concat();
-            let mut positions = Positions::new();
+            let mut index = Index::new();
             if Instructions::Avx512.are_there() {
                 // SAFETY: the machine has the instructions; the padding is there.
-                let found = unsafe { x86::quotes(padded.as_ptr(), bytes.len(), positions.as_mut_ptr()) };
+                let found = unsafe { x86::quotes(padded.as_ptr(), &bytes, &mut index) };
                 assert!(found.is_none());
             }
         }

@@ -8,7 +8,8 @@
 
 use std::arch::x86_64::*;
 
-use super::fast::{Run, scalar, string};
+use super::fast::{Run, scalar};
+use super::index::Found;
 use super::number::{self, ZEROES};
 use super::plan::{Entry, Kind};
 use super::record::string_cell;
@@ -21,7 +22,8 @@ const QUOTES_MAX: usize = 28;
 /// Fewest members for which it is worth the while.
 const MEMBERS_MIN: usize = 5;
 
-/// Integers that are read at once.
+/// Integers that are read at once, into as many cells beside each other: the window. All of it is written, and what
+/// else belongs there is written later; writing some of it only would keep who reads it from having it soon.
 const INTEGERS: usize = 8;
 
 /// What is known of an object before it comes.
@@ -34,12 +36,13 @@ pub(super) struct Lanes {
     next: [u16; 32],
     /// By member: bytes from its quote to its value.
     lengths: [u16; 32],
-    /// By integer: its member, its cell in the row, and what it may be at most.
+    /// By cell of the window: the member that is its integer, and what that may be at most.
     integers: [u16; 32],
-    cells: [u64; INTEGERS],
     maxima: [u64; INTEGERS],
-    /// How many integers.
-    many: u32,
+    /// Bits of the window's cells that have an integer.
+    there: u8,
+    /// The first cell of the window.
+    window: u32,
     /// Bits of the members that are texts.
     texts: u32,
     /// Bits of the members that are read one by one.
@@ -57,17 +60,17 @@ impl Lanes {
         next: [0; 32],
         lengths: [0; 32],
         integers: [0; 32],
-        cells: [0; INTEGERS],
         maxima: [0; INTEGERS],
-        many: 0,
+        there: 0,
+        window: 0,
         texts: 0,
         others: 0,
         members: 0,
         quotes_taken: 0,
     };
 
-    /// What follows from the members' steps.
-    pub(super) fn new(steps: &[Entry]) -> Lanes {
+    /// What follows from the members' steps, in an object with so many fields.
+    pub(super) fn new(steps: &[Entry], fields: usize) -> Lanes {
         let mut lanes = Lanes::NONE;
         // An array has quotes of its own, as many as it likes.
         let steps = match steps.split_last() {
@@ -82,6 +85,12 @@ impl Lanes {
         {
             return lanes;
         }
+        let cell = |step: &Entry| 1 + step.field as usize;
+        let last = steps.len() - 1;
+        let integer = |step: &&Entry| step.kind == Kind::Unsigned;
+        let window = steps[..last].iter().filter(integer).map(cell).min().filter(|_| fields >= INTEGERS);
+        let window = window.map(|first| first.min(1 + fields - INTEGERS));
+        lanes.window = window.unwrap_or_default() as u32;
         let mut taken = 0;
         for (member, step) in steps.iter().enumerate() {
             lanes.quotes[member] = taken;
@@ -91,14 +100,14 @@ impl Lanes {
             }
             taken += if texts(step) { 4 } else { 2 };
             lanes.next[member] = taken;
-            let many = lanes.many as usize;
-            if step.kind == Kind::Unsigned && member + 1 < steps.len() && many < INTEGERS {
-                lanes.integers[many] = member as u16;
-                lanes.cells[many] = 1 + u64::from(step.field);
-                lanes.maxima[many] = step.maximum;
-                lanes.many += 1;
-            } else {
-                lanes.others |= 1 << member;
+            let place = window.and_then(|window| cell(step).checked_sub(window));
+            match place.filter(|place| integer(&step) && member < last && *place < INTEGERS) {
+                Some(place) => {
+                    lanes.integers[place] = member as u16;
+                    lanes.maxima[place] = step.maximum;
+                    lanes.there |= 1 << place;
+                }
+                None => lanes.others |= 1 << member,
             }
         }
         lanes.quotes_taken = u32::from(taken);
@@ -109,7 +118,7 @@ impl Lanes {
 
 /// An object that is read.
 #[derive(Clone, Copy)]
-pub(super) struct Object {
+pub(super) struct Object<'x> {
     /// What the lanes were made of.
     pub(super) steps: *const Entry,
     /// The place of its first quote in the list of all.
@@ -117,8 +126,8 @@ pub(super) struct Object {
     /// What stands there.
     pub(super) list: __m512i,
     pub(super) brace: *const u8,
-    /// Whether there are any in the payload.
-    pub(super) backslashes: bool,
+    /// What else was found in the payload.
+    pub(super) found: &'x Found,
 }
 
 /// Reads the members of an object at its brace into a row. Gives what follows the last one's value.
@@ -132,10 +141,10 @@ pub(super) struct Object {
 pub(super) unsafe fn members(
     run: &mut Run<'_>,
     lanes: &Lanes,
-    object: &Object,
+    object: &Object<'_>,
     row: *mut u64,
 ) -> Option<*const u8> {
-    let Object { steps, quotes, list, brace, backslashes } = *object;
+    let Object { steps, quotes, list, brace, found } = *object;
     // SAFETY: keys are looked for at quotes of the payload, and a key that is found lies within it: so each member's
     // place, and the one where its value begins, are such that a word can be loaded there.
     unsafe {
@@ -169,7 +178,7 @@ pub(super) unsafe fn members(
         if misplaced != 0 {
             return None;
         }
-        if !integers(run, lanes, value, end, row) {
+        if lanes.there != 0 && !integers(run, lanes, value, end, row) {
             return None;
         }
         let (mut values, mut ends) = ([0_u16; 32], [0_u16; 32]);
@@ -188,19 +197,15 @@ pub(super) unsafe fn members(
             match step.kind {
                 Kind::String | Kind::Enum => {
                     // There is none if there are no more quotes.
-                    let length = end.wrapping_sub(begin + 2);
-                    if length > run.limits.string_bytes {
+                    if end < begin + 2 || end - begin - 2 > run.limits.string_bytes {
                         return None;
                     }
-                    let mut escaped = false;
-                    if backslashes {
-                        let (text, stop) = string::<Avx512>(run, at);
-                        escaped = text >> 63 == 1;
-                        if stop != after || (escaped && step.kind == Kind::Enum) {
+                    let length = end - begin - 2;
+                    let escaped = found.has_backslash(begin, end - 1);
+                    if step.kind == Kind::Enum {
+                        if escaped {
                             return None;
                         }
-                    }
-                    if step.kind == Kind::Enum {
                         let names = run.plan.names.get_unchecked(step.names as usize);
                         *cell = names.find(at.add(1), length)? as u64;
                     } else {
@@ -230,9 +235,9 @@ pub(super) unsafe fn members(
 #[inline]
 unsafe fn integers(run: &Run<'_>, lanes: &Lanes, value: __m512i, end: __m512i, row: *mut u64) -> bool {
     // SAFETY: a word can be loaded where a value begins; one that ends nine bytes or more behind its begin can be
-    // loaded eight before its end. The cells are those of the row.
+    // loaded eight before its end. The window lies within the row.
     unsafe {
-        let there = ((1_u32 << lanes.many) - 1) as u8;
+        let there = lanes.there;
         let members = _mm512_load_si512(lanes.integers.as_ptr().cast());
         let wide =
             |vector| _mm512_cvtepu16_epi64(_mm512_castsi512_si128(_mm512_permutexvar_epi16(members, vector)));
@@ -269,8 +274,7 @@ unsafe fn integers(run: &Run<'_>, lanes: &Lanes, value: __m512i, end: __m512i, r
         if no_digits != 0 || (needless_zero | too_large) & there != 0 {
             return false;
         }
-        let cells = _mm512_load_si512(lanes.cells.as_ptr().cast());
-        _mm512_mask_i64scatter_epi64::<8>(row.cast(), there, cells, number);
+        _mm512_storeu_si512(row.add(lanes.window as usize).cast(), number);
         true
     }
 }

@@ -5,7 +5,7 @@
 //! of scalars, and of arrays of such objects, without white space. Whatever else a schema
 //! has is left to the fast walk. [`super::guess`] reads by it, where the machine can.
 
-use super::index::Positions;
+use super::index::Index;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::Lanes;
 use super::plan::{Entry, Kind, Plan, Shape};
@@ -62,7 +62,7 @@ pub(super) struct Template {
     /// By shape: what can be read at once.
     #[cfg(target_arch = "x86_64")]
     pub(super) lanes: Box<[Lanes]>,
-    pub(super) positions: Positions,
+    pub(super) index: Index,
     /// Wrong guesses in a row, less right ones.
     misses: u32,
     /// Payloads for which nothing is guessed.
@@ -78,7 +78,7 @@ impl Template {
             orders: plan.shapes.iter().map(all).collect(),
             #[cfg(target_arch = "x86_64")]
             lanes: vec![Lanes::NONE; plan.shapes.len()].into(),
-            positions: Positions::new(),
+            index: Index::new(),
             misses: 0,
             pause: 0,
         };
@@ -146,7 +146,7 @@ impl Template {
         self.orders[number].members = members;
         #[cfg(target_arch = "x86_64")]
         {
-            self.lanes[number] = Lanes::new(&self.steps[shape.first..][..members as usize]);
+            self.lanes[number] = Lanes::new(&self.steps[shape.first..][..members as usize], shape.fields);
         }
     }
 }

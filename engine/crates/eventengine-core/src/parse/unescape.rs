@@ -62,16 +62,31 @@ pub(super) fn unescape_into<'s>(raw: &[u8], scratch: &'s mut [u8]) -> Option<&'s
 /// Writes the rest of the text behind what was written of it.
 fn finish<'s>(raw: &[u8], mut read: usize, scratch: &'s mut [u8], mut written: usize) -> Option<&'s [u8]> {
     while let Some(byte) = raw.get(read) {
-        let mut character = [*byte; 4];
-        let (text, taken) = match byte {
-            b'\\' => unescape_one(&raw[read..], &mut character),
-            _ => (&character[..1], 1),
-        };
-        scratch.get_mut(written..written + text.len())?.copy_from_slice(text);
-        read += taken;
-        written += text.len();
+        if *byte == b'\\' {
+            (read, written) = write_escape(raw, read, scratch, written)?;
+        } else {
+            *scratch.get_mut(written)? = *byte;
+            (read, written) = (read + 1, written + 1);
+        }
     }
     Some(&scratch[..written])
+}
+
+/// Writes the character of the checked escape that begins at `read`: bytes read and written then. `None` if it
+/// doesn't fit.
+#[inline(always)]
+fn write_escape(raw: &[u8], read: usize, scratch: &mut [u8], written: usize) -> Option<(usize, usize)> {
+    let mut character = [0; 4];
+    let (text, taken) = unescape_one(&raw[read..], &mut character);
+    let length = text.len();
+    let place = scratch.get_mut(written..)?;
+    if let Some(place) = place.first_chunk_mut::<4>() {
+        // Bytes behind the character are written again, or nobody's: a length that varies would need a call.
+        *place = character;
+    } else {
+        place.get_mut(..length)?.copy_from_slice(&character[..length]);
+    }
+    Some((read + taken, written + length))
 }
 
 /// The character of the checked escape that `raw` begins with, and the escape's length.
@@ -122,7 +137,7 @@ fn blocks(raw: &[u8], scratch: &mut [u8]) -> (usize, usize) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{escaped_bytes, unescape_one};
+    use super::{escaped_bytes, write_escape};
 
     /// Bytes that are read at once.
     pub(super) const BLOCK: usize = 32;
@@ -201,15 +216,10 @@ mod x86 {
             // SAFETY: a block can be stored there.
             written += unsafe { store(text, kept, scratch.as_mut_ptr().add(written)) };
             let escape = read + letter - 1;
-            let mut character = [0; 4];
-            let (text, taken) = unescape_one(&raw[escape..], &mut character);
-            let Some(place) = scratch.get_mut(written..written + text.len()) else {
+            let Some(place) = write_escape(raw, escape, scratch, written) else {
                 return (escape, written);
             };
-            place.copy_from_slice(text);
-            written += text.len();
-            read = escape + taken;
-            before = 0;
+            ((read, written), before) = (place, 0);
         }
         // A backslash that was read without what it escapes is read again.
         (read - before as usize, written)
@@ -258,15 +268,10 @@ mod x86 {
                 continue;
             }
             let escape = read + letter as usize - 1;
-            let mut character = [0; 4];
-            let (text, taken) = unescape_one(&raw[escape..], &mut character);
-            let Some(place) = scratch.get_mut(written..written + text.len()) else {
+            let Some(place) = write_escape(raw, escape, scratch, written) else {
                 return (escape, written);
             };
-            place.copy_from_slice(text);
-            written += text.len();
-            read = escape + taken;
-            before = 0;
+            ((read, written), before) = (place, 0);
         }
         (read - before as usize, written)
     }

@@ -14,13 +14,13 @@ pub(super) fn is_utf8(instructions: Instructions, payload: Payload<'_>) -> bool 
     match instructions {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine has the instructions.
-        Instructions::Avx2 | Instructions::Avx512 => unsafe { avx2::is_utf8(payload) },
+        Instructions::Avx2 | Instructions::Avx512 => unsafe { x86::is_utf8(payload) },
         _ => std::str::from_utf8(payload.bytes()).is_ok(),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-mod avx2 {
+pub(super) mod x86 {
     use std::arch::x86_64::*;
 
     use super::Payload;
@@ -120,6 +120,41 @@ mod avx2 {
             done += 32;
         }
         _mm256_testz_si256(faults, faults) == 1
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn wide_table(bytes: &[u8; 16]) -> __m512i {
+        // SAFETY: sixteen bytes can be loaded.
+        _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+    }
+
+    /// What is wrong with a block: nothing if it is zero. The block lies `before` bytes behind the payload's start. A
+    /// character that the payload's end cuts off is not found; one that a block's end cuts off is, with the next block.
+    ///
+    /// # Safety
+    /// The machine has the instructions; the block, and what lies before it in the payload, can be loaded.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    pub(in crate::parse) unsafe fn faults(at: *const u8, before: usize) -> __m512i {
+        // SAFETY: what lies before the payload is not loaded, but taken for zero.
+        let shifted = |by: usize| unsafe {
+            _mm512_maskz_loadu_epi8(u64::MAX << by.saturating_sub(before), at.wrapping_sub(by).cast())
+        };
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { _mm512_loadu_si512(at.cast()) };
+        let low_half = _mm512_set1_epi8(0x0F);
+        let high_halves = |bytes| _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low_half);
+        let one_before = shifted(1);
+        let first_high = _mm512_shuffle_epi8(wide_table(&FIRST_HIGH), high_halves(one_before));
+        let first_low = _mm512_shuffle_epi8(wide_table(&FIRST_LOW), _mm512_and_si512(one_before, low_half));
+        let second_high = _mm512_shuffle_epi8(wide_table(&SECOND_HIGH), high_halves(bytes));
+        let special = _mm512_ternarylogic_epi64::<0x80>(first_high, first_low, second_high);
+        let third = _mm512_subs_epu8(shifted(2), _mm512_set1_epi8((0xE0_u8 - 0x80) as i8));
+        let fourth = _mm512_subs_epu8(shifted(3), _mm512_set1_epi8((0xF0_u8 - 0x80) as i8));
+        // Where a third or fourth byte is due is the highest bit of either.
+        let due = _mm512_ternarylogic_epi64::<0xE0>(_mm512_set1_epi8(0x80_u8 as i8), third, fourth);
+        _mm512_xor_si512(due, special)
     }
 }
 
