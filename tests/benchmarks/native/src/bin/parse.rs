@@ -150,9 +150,21 @@ struct System<'a> {
     pass: Box<dyn FnMut() -> Digest + 'a>,
 }
 
-fn engine(payloads: &[&[u8]]) -> System<'static> {
+/// The level of a name, or the best that the machine has.
+fn instructions(name: &str) -> Instructions {
+    if name.is_empty() {
+        return Instructions::detect();
+    }
+    match Instructions::ALL.into_iter().find(|level| format!("{level:?}") == name) {
+        Some(level) if level.are_there() => level,
+        _ => refuse(&format!("the machine has no {name}; there are {:?}", Instructions::ALL)),
+    }
+}
+
+fn engine(payloads: &[&[u8]], instructions: Instructions) -> System<'static> {
     let limits = Limits { bytes: 65_536, depth: 32, array_length: 1024, string_bytes: 16_384 };
-    let mut parser = Parser::new(&schema(), limits).unwrap_or_else(|error| refuse(&error.to_string()));
+    let mut parser = Parser::with_instructions(&schema(), limits, instructions)
+        .unwrap_or_else(|error| refuse(&error.to_string()));
     let mut places = Vec::new();
     let mut bytes = Vec::new();
     for payload in payloads {
@@ -201,12 +213,13 @@ fn main() {
     let round_milliseconds: u64 = arguments.get("round-milliseconds", 40);
     let only: String = arguments.get("only", String::new());
     let passes: u64 = arguments.get("passes", 0);
+    let instructions = instructions(&arguments.get("instructions", String::new()));
     let payloads: Vec<&[u8]> = payloads.iter().take(PAYLOADS).collect();
     if let Some(cpu) = threads::allowed_cpus().last() {
         threads::bind(*cpu);
     }
     let mut systems = vec![
-        engine(&payloads),
+        engine(&payloads, instructions),
         peer("sonic-rs", &payloads, sonic_rs::from_slice),
         peer("serde_json", &payloads, serde_json::from_slice),
     ];
@@ -249,7 +262,7 @@ fn main() {
         .collect();
     report(json!({
         "payloads": payloads.len(),
-        "instructions": format!("{:?}", Instructions::detect()),
+        "instructions": format!("{instructions:?}"),
         "bytes_per_event": bytes as f64 / payloads.len() as f64,
         "systems": systems,
     }));
