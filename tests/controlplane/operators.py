@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 import yaml
 from eventengine_contract.generating import crd
 from eventengine_harness.accesses import KubernetesAccess
@@ -50,10 +51,12 @@ class OperatorPlane:
             *(f"--set={value}" for value in values),
         )
         self.access.apply(rendered)
-        token = self.access.kubectl(
-            "create", "token", "eventengine-operator", f"--namespace={namespace}", "--duration=6h"
-        )
-        return self._kubeconfig(namespace, token.strip())
+        return self.kubeconfig_of("eventengine-operator", namespace)
+
+    def kubeconfig_of(self, account: str, namespace: str) -> Path:
+        """A kubeconfig with a token of a service account."""
+        token = self.access.kubectl("create", "token", account, f"--namespace={namespace}", "--duration=6h")
+        return self._kubeconfig(f"{namespace}-{account}", token.strip())
 
     def _kubeconfig(self, name: str, token: str) -> Path:
         config: dict[str, Any] = yaml.safe_load(self.access.kubeconfig.read_text())
@@ -64,12 +67,19 @@ class OperatorPlane:
 
 
 class OperatorProcess:
-    """One running operator; use it in a `with`."""
+    """One running operator, or another command of its program; use it in a `with`."""
 
     def __init__(
-        self, kubeconfig: Path, namespace: str, log: Path, identity: str = "operator", **settings: str
+        self,
+        kubeconfig: Path,
+        namespace: str,
+        log: Path,
+        identity: str = "operator",
+        command: str = "run",
+        **settings: str,
     ) -> None:
         self.port = free_port()
+        self._command = command
         self.identity = identity
         self._log = log
         self._environment = {
@@ -92,7 +102,7 @@ class OperatorProcess:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "eventengine_operator"],
+                [sys.executable, "-m", "eventengine_operator", self._command],
                 env=self._environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -181,6 +191,12 @@ class OperatorProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(STOP_SECONDS_MAX)
+
+
+def installation_of(request: pytest.FixtureRequest) -> str:
+    """The namespace of the operator that is installed for a module's tests."""
+    module = request.module.__name__.rpartition(".")[2]
+    return f"eventengine-{module.removeprefix('test_').replace('_', '-')}"
 
 
 @contextmanager

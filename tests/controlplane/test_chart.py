@@ -17,7 +17,9 @@ from eventengine_contract.quantities import parse_quantity_millis
 from eventengine_harness import builds
 from eventengine_harness.exceptions import CommandError
 from eventengine_harness.running import run
-from eventengine_operator.manifests.metrics_apis import AdapterPlace
+from eventengine_operator.manifests.certificates import ServicePlace
+from eventengine_operator.reviewing.answering import DRAIN_SECONDS, SHUTDOWN_SECONDS
+from eventengine_operator.reviewing.answering import PATH as WEBHOOK_PATH
 from eventengine_operator.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +28,13 @@ VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 OPAQUE = re.compile(r"\.(resources|topologySpreadConstraints|issuerRef)$")
 """Values that are an object or a list of Kubernetes' own and count as one."""
 
-CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "PriorityClass", "CustomResourceDefinition"}
+CLUSTER_SCOPED = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "PriorityClass",
+    "CustomResourceDefinition",
+    "ValidatingWebhookConfiguration",
+}
 ALTERNATIVES: dict[str, str] = {
     "crds.enabled": "false",
     "crds.keep": "false",
@@ -53,6 +61,19 @@ ALTERNATIVES: dict[str, str] = {
             "podLabels": "{team: platform}",
         }.items()
     },
+    "webhook.enabled": "true",
+    "webhook.replicas": "2",
+    "webhook.failurePolicy": "Fail",
+    "webhook.timeoutSeconds": "10",
+    "webhook.logLevel": "debug",
+    "webhook.resources": "{requests: {cpu: 60m}}",
+    "webhook.maxUnavailable": "50%",
+    "webhook.priorityClassName": "system-cluster-critical",
+    "webhook.nodeSelector": "{disk: fast}",
+    "webhook.tolerations": "[{key: dedicated, operator: Exists}]",
+    "webhook.affinity": "{podAntiAffinity: {}}",
+    "webhook.podAnnotations": "{note: text}",
+    "webhook.podLabels": "{team: platform}",
     "operator.watchNamespaces": "[red, blue]",
     "operator.followSecrets": "false",
     "operator.canarySeconds": "60",
@@ -74,6 +95,12 @@ ALTERNATIVES: dict[str, str] = {
 
 NEEDS = {
     "adapter.maxUnavailable": {"adapter.replicas": "2"},
+    **{
+        f"webhook.{key}": {"webhook.enabled": "true"}
+        for key in yaml.safe_load((CHART / "values.yaml").read_text())["webhook"]
+        if key != "enabled"
+    },
+    "webhook.maxUnavailable": {"webhook.enabled": "true", "webhook.replicas": "2"},
     "keda.clientAuthoritySecret": {"metricsApis.mode": "keda"},
     "keda.allowFrom": {"metricsApis.mode": "keda"},
     "certificates.issuerRef": {"certificates.mode": "cert-manager"},
@@ -131,7 +158,8 @@ def objects() -> list[dict[str, Any]]:
 def everything() -> list[dict[str, Any]]:
     """What the chart makes with all its options on."""
     return render(
-        values="{adapter: {replicas: 2}, operator: {replicas: 2, canarySeconds: 60}, networkPolicy: {enabled: true}}"
+        values="{adapter: {replicas: 2}, operator: {replicas: 2, canarySeconds: 60}, networkPolicy: {enabled: true}, "
+        "webhook: {enabled: true, replicas: 2}}"
     )
 
 
@@ -191,6 +219,7 @@ def test_every_object_but_the_definition_carries_its_component_and_the_release(
                 "operator",
                 "operator-cleanup",
                 "adapter",
+                "webhook",
                 "access",
             }
             assert labels["app.kubernetes.io/instance"] == "eventengine"
@@ -204,6 +233,7 @@ def test_every_pod_meets_the_restricted_standard(everything: list[dict[str, Any]
     assert set(pods(everything)) == {
         "eventengine-operator",
         "eventengine-adapter",
+        "eventengine-webhook",
         "eventengine-operator-cleanup",
     }
     for owner, pod in pods(everything).items():
@@ -237,14 +267,45 @@ def test_no_rule_uses_a_wildcard_or_a_verb_that_raises_rights(everything: list[d
         assert not any(resource.endswith("/*") for resource in rule["resources"]), role
 
 
+ALL_RIGHTS = {
+    "operator.canarySeconds": "60",
+    "operator.taintSeconds": "600",
+    "operator.brokerCredentials": "true",
+    "webhook.enabled": "true",
+}
+"""Every value that gives the operator, or the webhook, a right that it lacks otherwise."""
+
+
+def test_operators_page_lists_exactly_the_rights_that_the_chart_gives() -> None:
+    given = {
+        (group or "(core)", resource, verb)
+        for role, rule in rules(render(values=merged(ALL_RIGHTS)))
+        if "eventengine-operator" in role or "eventengine-webhook" in role
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    page = (ROOT / "operator" / "README.md").read_text().partition("## Permissions")[2]
+    told = set()
+    for group, resources, verbs in re.findall(
+        r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| [^|]+ \|$", page, re.MULTILINE
+    ):
+        for resource in resources.partition(", by name")[0].split(", "):
+            told |= {(group, resource, verb) for verb in verbs.split(", ")}
+    told = {item for item in told if item[0] not in ("API group", "---")}
+    assert told == given
+
+
 def test_secrets_are_written_by_name_only_and_read_no_otherwise_once_following_them_is_off(
     everything: list[dict[str, Any]],
 ) -> None:
-    by_name = (
-        "Role eventengine-operator",
-        [well_known.ADAPTER_CA_SECRET, well_known.ADAPTER_TLS_SECRET],
-        ["get", "create", "patch"],
-    )
+    by_name = [
+        ("Role eventengine-operator", names, ["get", "create", "patch"])
+        for names in (
+            [well_known.ADAPTER_CA_SECRET, well_known.ADAPTER_TLS_SECRET],
+            [well_known.WEBHOOK_CA_SECRET, well_known.WEBHOOK_TLS_SECRET],
+        )
+    ]
 
     def reached(objects: list[dict[str, Any]]) -> list[tuple[str, Any, list[str]]]:
         return [
@@ -254,42 +315,53 @@ def test_secrets_are_written_by_name_only_and_read_no_otherwise_once_following_t
         ]
 
     following = ("ClusterRole eventengine-operator", None, ["get", "list", "watch"])
-    assert reached(everything) == [following, by_name]
-    assert reached(render(values=nested("operator.followSecrets", "false"))) == [by_name]
+    looking = ("ClusterRole eventengine-webhook", None, ["get"])
+    assert sorted(reached(everything), key=str) == sorted([following, *by_name, looking], key=str)
+    assert reached(render(values=nested("operator.followSecrets", "false"))) == by_name[:1]
+    off = {"metricsApis.mode": '"off"', "operator.followSecrets": "false", "webhook.enabled": "true"}
+    assert reached(render(values=merged(off))) == by_name[1:], "nor is the webhook's own account let to"
 
 
 @pytest.mark.parametrize("mode", ["cert-manager", "existing"])
 def test_certificates_of_others_may_only_be_read(mode: str) -> None:
-    rendered = render(values=merged({"certificates.mode": mode, "operator.followSecrets": "false"}))
-    reached = [rule for _, rule in rules(rendered) if "secrets" in rule["resources"]]
+    values = {"certificates.mode": mode, "operator.followSecrets": "false", "webhook.enabled": "true"}
+    reached = [rule for _, rule in rules(render(values=merged(values))) if "secrets" in rule["resources"]]
     assert [(rule["resourceNames"], rule["verbs"]) for rule in reached] == [
-        ([well_known.ADAPTER_TLS_SECRET], ["get"])
+        ([well_known.ADAPTER_TLS_SECRET], ["get"]),
+        ([well_known.WEBHOOK_TLS_SECRET], ["get"]),
     ]
 
 
-def test_cert_manager_is_asked_for_the_secret_and_the_names_that_the_adapter_serves_with() -> None:
+@pytest.mark.parametrize(
+    ("of", "service", "secret", "values"),
+    [
+        ("adapter", well_known.ADAPTER_SERVICE, well_known.ADAPTER_TLS_SECRET, {}),
+        (
+            "webhook",
+            well_known.WEBHOOK_SERVICE,
+            well_known.WEBHOOK_TLS_SECRET,
+            {"webhook.enabled": "true", "metricsApis.mode": '"off"'},
+        ),
+    ],
+)
+def test_cert_manager_is_asked_for_the_secret_and_the_names_that_are_served_with(
+    of: str, service: str, secret: str, values: dict[str, str]
+) -> None:
+    values = values | {"certificates.mode": "cert-manager"}
     made = {
         (item["kind"], item["metadata"]["name"]): item["spec"]
-        for item in render(values=nested("certificates.mode", "cert-manager"))
+        for item in render(values=merged(values))
         if item["apiVersion"].startswith("cert-manager.io/")
     }
-    serving = made["Certificate", "eventengine-adapter"]
-    assert serving["secretName"] == well_known.ADAPTER_TLS_SECRET
-    assert (
-        tuple(serving["dnsNames"])
-        == AdapterPlace(well_known.SYSTEM_NAMESPACE, well_known.ADAPTER_SERVICE, 443).names
-    )
+    serving = made["Certificate", f"eventengine-{of}"]
+    assert serving["secretName"] == secret
+    assert tuple(serving["dnsNames"]) == ServicePlace(well_known.SYSTEM_NAMESPACE, service, 443).names
     issuer = made["Issuer", serving["issuerRef"]["name"]]
     authority = made["Certificate", "eventengine-adapter-authority"]
     assert issuer["ca"]["secretName"] == authority["secretName"]
     assert authority["isCA"] is True
     assert ("Issuer", authority["issuerRef"]["name"]) in made
-    company = merged(
-        {
-            "certificates.mode": "cert-manager",
-            "certificates.issuerRef": "{name: company, kind: ClusterIssuer}",
-        }
-    )
+    company = merged(values | {"certificates.issuerRef": "{name: company, kind: ClusterIssuer}"})
     (only,) = [item for item in render(values=company) if item["apiVersion"].startswith("cert-manager.io/")]
     assert only["spec"]["issuerRef"] == {"name": "company", "kind": "ClusterIssuer"}
 
@@ -391,6 +463,7 @@ def test_operator_understands_every_setting_it_is_given() -> None:
         "operator.taintSeconds": "600",
         "certificates.mode": "existing",
         "metricsApis.mode": "custom-only",
+        "webhook.enabled": "true",
     }
     settings = read_settings(environment(render(values=merged(values)), "eventengine-operator"))
     assert settings.default_image == "eventengine/engine:9.9.9"
@@ -401,6 +474,7 @@ def test_operator_understands_every_setting_it_is_given() -> None:
     assert settings.canary_seconds == 60
     assert settings.taint_seconds == 600
     assert settings.certificates == "existing"
+    assert settings.webhook is True
     assert settings.deployment == "eventengine-operator"
     assert settings.namespace == settings.identity == "from-the-pod"
 
@@ -415,6 +489,52 @@ def test_adapter_understands_every_setting_it_is_given(objects: list[dict[str, A
     assert settings.log_level == "warning"
     assert str(settings.certificate_folder) == mounts["certificate"]
     assert {"https": settings.listen.port, "telemetry": settings.telemetry_listen.port} == ports
+
+
+def test_webhook_is_asked_about_exactly_the_namespaces_that_are_served_and_never_about_scaling() -> None:
+    values = {
+        "webhook.enabled": "true",
+        "operator.watchNamespaces": "[red, blue]",
+        "webhook.failurePolicy": "Fail",
+    }
+    rendered = render(values=merged(values))
+    (asked,) = named(rendered, "ValidatingWebhookConfiguration", well_known.WEBHOOK_CONFIGURATION)["webhooks"]
+    assert asked["name"] == well_known.WEBHOOK
+    assert [rule["resources"] for rule in asked["rules"]] == [[well_known.PLURAL]]
+    (selected,) = asked["namespaceSelector"]["matchExpressions"]
+    assert selected["values"] == ["red", "blue"]
+    assert asked["failurePolicy"] == "Fail"
+    assert "caBundle" not in asked["clientConfig"], "which the operator keeps"
+    place = asked["clientConfig"]["service"]
+    service = named(rendered, "Service", well_known.WEBHOOK_SERVICE)["spec"]
+    assert (place["name"], place["port"]) == (well_known.WEBHOOK_SERVICE, service["ports"][0]["port"])
+    assert place["path"] == WEBHOOK_PATH
+    bound = [
+        item for item in rendered if item["kind"] == "RoleBinding" and "webhook" in item["metadata"]["name"]
+    ]
+    assert {item["metadata"]["namespace"] for item in bound} == {"red", "blue"}
+
+
+def test_webhook_understands_every_setting_it_is_given() -> None:
+    rendered = render(values=merged({"webhook.enabled": "true", "webhook.logLevel": "warning"}))
+    settings = read_settings(environment(rendered, "eventengine-webhook"))
+    (container,) = pods(rendered)["eventengine-webhook"]["spec"]["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert container["args"] == ["webhook"]
+    assert settings.log_level == "WARNING"
+    assert settings.webhook_certificates == mounts["certificate"]
+    assert {"https": settings.webhook_port, "http": settings.listen_port} == ports
+    grace_seconds = pods(rendered)["eventengine-webhook"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace_seconds >= DRAIN_SECONDS + SHUTDOWN_SECONDS + 10
+
+
+def test_webhook_only_looks_and_never_writes(everything: list[dict[str, Any]]) -> None:
+    of_webhook = [
+        rule for role, rule in rules(everything) if role.startswith("ClusterRole eventengine-webhook")
+    ]
+    assert of_webhook
+    assert {verb for rule in of_webhook for verb in rule["verbs"]} == {"get", "list"}
 
 
 @pytest.fixture(scope="module")
@@ -486,6 +606,8 @@ def test_selectors_match_their_pods_and_carry_nothing_that_changes(everything: l
             assert selector.items() <= item["spec"]["template"]["metadata"]["labels"].items()
     adapter = named(everything, "Deployment", "eventengine-adapter")["spec"]["selector"]["matchLabels"]
     assert named(everything, "Service", well_known.ADAPTER_SERVICE)["spec"]["selector"] == adapter
+    webhook = named(everything, "Deployment", "eventengine-webhook")["spec"]["selector"]["matchLabels"]
+    assert named(everything, "Service", well_known.WEBHOOK_SERVICE)["spec"]["selector"] == webhook
     budget = named(everything, "PodDisruptionBudget", "eventengine-adapter")
     assert budget["spec"]["selector"]["matchLabels"] == adapter
     for constraint in pods(everything)["eventengine-adapter"]["spec"]["topologySpreadConstraints"]:
@@ -589,6 +711,8 @@ def test_chart_and_packages_have_one_version() -> None:
         ("{operator: {logLevel: verbose}}", "logLevel"),
         ("{operator: {resources: {requests: {cpu: lots}}}}", "cpu"),
         ("{networkPolicy: {enabled: 'yes'}}", "enabled"),
+        ("{webhook: {failurePolicy: Warn}}", "failurePolicy"),
+        ("{webhook: {timeoutSeconds: 2}}", "timeoutSeconds"),
     ],
 )
 @pytest.mark.parametrize("major", [3, 4])

@@ -29,6 +29,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- with .image.registry }}{{ . }}/{{ end }}{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
 {{- end }}
 
+{{/* Components with a certificate, which the API server calls. */}}
+{{- define "eventengine.certified" -}}
+{{- if ne .Values.metricsApis.mode "off" }}
+- adapter
+{{- end }}
+{{- if .Values.webhook.enabled }}
+- webhook
+{{- end }}
+{{- end }}
+
 {{/* What the "restricted" pod security standard asks of a pod. */}}
 {{- define "eventengine.podSecurityContext" -}}
 runAsNonRoot: true

@@ -40,6 +40,11 @@ SYSTEM_NAMESPACE: Final = "eventengine-system"
 ADAPTER_SERVICE: Final = "eventengine-adapter"
 ADAPTER_TLS_SECRET: Final = "eventengine-adapter-tls"  # noqa: S105 - an object's name
 ADAPTER_CA_SECRET: Final = "eventengine-adapter-ca"  # noqa: S105 - an object's name
+WEBHOOK_SERVICE: Final = "eventengine-webhook"
+WEBHOOK_TLS_SECRET: Final = "eventengine-webhook-tls"  # noqa: S105 - an object's name
+WEBHOOK_CA_SECRET: Final = "eventengine-webhook-ca"  # noqa: S105 - an object's name
+WEBHOOK_CONFIGURATION: Final = "eventengine"
+WEBHOOK: Final = f"{PLURAL}.{API_GROUP}"
 OPERATOR_LEASE: Final = "eventengine-operator"
 CANARY: Final = "eventengine-canary"
 
@@ -51,6 +56,7 @@ PORT_TELEMETRY_NAME: Final = "telemetry"
 PORT_ADAPTER: Final = 6443
 PORT_KEDA_SCALER: Final = 9095
 PORT_OPERATOR: Final = 8080
+PORT_WEBHOOK: Final = 8443
 
 ENV_ENGINE: Final = "EVENTENGINE_ENGINE"
 ENV_NAMESPACE: Final = "EVENTENGINE_NAMESPACE"

@@ -10,10 +10,11 @@ import sys
 from kubernetes.aio.config import ConfigException
 
 from .clients.errors import ApiError
-from .commands import clean_up, run_operator
+from .commands import clean_up, run_operator, run_webhook
 from .settings import SettingsError, describe_settings, read_settings
 
 EXIT_USAGE = 2
+COMMANDS = {"run": run_operator, "webhook": run_webhook, "cleanup": clean_up}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,8 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
         "command",
         nargs="?",
         default="run",
-        choices=("run", "cleanup"),
-        help="run (default): operate. cleanup: delete this installation's APIServices, before an uninstallation",
+        choices=COMMANDS,
+        help=(
+            "run (default): operate. webhook: validate EventEngines for the API server. "
+            "cleanup: delete this installation's APIServices, before an uninstallation"
+        ),
     )
     options = parser.parse_args(arguments)
     try:
@@ -43,9 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
     # It warns at each start that it won't handle signals; the main thread does.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
-    command = run_operator if options.command == "run" else clean_up
     try:
-        return asyncio.run(command(settings))
+        return asyncio.run(COMMANDS[options.command](settings))
     except (ApiError, ConfigException, OSError) as error:
         print(f"eventengine-operator: {error}", file=sys.stderr)
         return 1

@@ -1,19 +1,23 @@
-"""What the program can be asked to do: operate, and clean up before an uninstallation."""
+"""What the program can be asked to do: operate, answer as the webhook, and clean up before an uninstallation."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
+from pathlib import Path
 from typing import Final
 
 from .clients.connections import open_api_client
 from .clients.kubernetes_api import KubernetesApi
 from .clients.leases import Leadership, LeaseTimes
+from .clients.neighbourhoods import Neighbourhoods
 from .clients.pacing import Pace
 from .handlers.metrics_apis import delete_api_services
 from .measuring import Measurements
 from .operating import Operator
+from .reviewing.answering import Reviewer, ServingCertificate, serve
+from .serving import HealthServer
 from .settings import Settings
 
 SEIZE_SECONDS: Final = 120.0
@@ -24,9 +28,7 @@ _log = logging.getLogger(__name__)
 
 async def run_operator(settings: Settings) -> int:
     """Run an operator until SIGTERM or SIGINT; returns the exit code."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = _until_told_to_stop()
     measurements = Measurements()
     client = await open_api_client()
     pace = Pace(settings.calls_per_second, settings.calls_burst)
@@ -35,6 +37,37 @@ async def run_operator(settings: Settings) -> int:
         return await Operator(settings, api, KubernetesApi(client, measurements), measurements).run(stop)
     finally:
         await api.close()
+
+
+async def run_webhook(settings: Settings) -> int:
+    """Answer the API server's questions about EventEngines until SIGTERM or SIGINT; returns the exit code."""
+    stop = _until_told_to_stop()
+    measurements = Measurements()
+    pace = Pace(settings.calls_per_second, settings.calls_burst)
+    api = KubernetesApi(await open_api_client(), measurements, pace)
+    neighbourhoods = Neighbourhoods(api, with_secrets=settings.follow_secrets)
+    certificate = ServingCertificate(Path(settings.webhook_certificates))
+    health = HealthServer(
+        settings.listen_host,
+        settings.listen_port,
+        lambda: (
+            "stopping"
+            if stop.is_set()
+            else ""
+            if certificate.loaded.is_set()
+            else "there is no certificate yet"
+        ),
+        lambda: "",
+        measurements,
+    )
+    try:
+        await health.start()
+        reviewer = Reviewer(neighbourhoods.look, measurements)
+        await serve(reviewer, certificate, settings.listen_host, settings.webhook_port, stop)
+    finally:
+        await health.stop()
+        await api.close()
+    return 0
 
 
 async def clean_up(settings: Settings) -> int:
@@ -53,3 +86,11 @@ async def clean_up(settings: Settings) -> int:
     finally:
         await api.close()
     return 0
+
+
+def _until_told_to_stop() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

@@ -69,8 +69,15 @@ class Measurements:
         )
         self.certificate_expiry = Gauge(
             "eventengine_operator_certificate_expiry_timestamp_seconds",
-            "When a certificate of the adapter ends.",
+            "When a certificate of the adapter (`authority`, `serving`) or of the webhook (`webhook-...`) ends.",
             ["certificate"],
+            registry=self.registry,
+        )
+
+        self.reviews = Counter(
+            "eventengine_operator_reviews_total",
+            "EventEngines that the webhook was asked about.",
+            ["result"],
             registry=self.registry,
         )
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final
 
-from eventengine_contract.well_known import CANARY, PORT_KEDA_SCALER
+from eventengine_contract.well_known import CANARY, PORT_KEDA_SCALER, WEBHOOK_SERVICE
 
 from .clients.echoes import Version
 from .clients.engine_reports import EngineReports
@@ -34,8 +34,9 @@ from .handlers.queueing import KeyQueue
 from .handlers.reconciler import Reconciler
 from .handlers.secret_follower import SecretReferences, follow_secrets
 from .handlers.watching import Watches
+from .handlers.webhook_configuration import WebhookKeeper
+from .manifests.certificates import ADAPTER, WEBHOOK, CertificateOwner, ServicePlace
 from .manifests.children import BROKER_CREDENTIALS
-from .manifests.metrics_apis import AdapterPlace
 from .manifests.scaled_objects import KedaScaler
 from .measuring import Measurements
 from .reconciling.canary import Beats
@@ -203,6 +204,8 @@ class Operator:
             group.create_task(self._keep_metrics_apis(owner), name="metrics APIs")
             group.create_task(self._attend_watches(watches), name="watches")
             group.create_task(self._push_all_when_unsure(), name="everybody")
+            if self._settings.webhook:
+                group.create_task(self._keep_webhook(owner), name="webhook")
             if self._settings.taint_seconds:
                 group.create_task(self._tainting.run(), name="taints")
             if self._settings.canary_seconds:
@@ -363,16 +366,9 @@ class Operator:
             self._reconciler.keda_scaler = self._keda_scaler()
             await self._give_up_metrics_apis()
             return
-        place = AdapterPlace(settings.namespace, settings.adapter_service, settings.adapter_service_port)
-        policy = make_policy(place, settings.authority_lifetime, settings.certificate_lifetime)
-        keeper = MetricsApiKeeper(
-            self._api,
-            place,
-            settings.metrics_mode,
-            CertificateKeeper(self._api, place, policy, owner, self._measurements)
-            if settings.certificates == "operator"
-            else CertificateReader(self._api, place, self._measurements),
-        )
+        place = ServicePlace(settings.namespace, settings.adapter_service, settings.adapter_service_port)
+        certificates = self._certificates(place, ADAPTER, owner)
+        keeper = MetricsApiKeeper(self._api, place, settings.metrics_mode, certificates)
         while True:
             pause = settings.metrics_resync_seconds
             try:
@@ -389,6 +385,31 @@ class Operator:
             except Exception:  # noqa: BLE001 - a fault here must not stop the work on EventEngines
                 _log.exception("metrics APIs")
             await _sleep_unless(self._metrics_wanted, pause)
+
+    def _certificates(
+        self, place: ServicePlace, of: CertificateOwner, owner: Object | None
+    ) -> CertificateKeeper | CertificateReader:
+        settings = self._settings
+        if settings.certificates != "operator":
+            return CertificateReader(self._api, place, self._measurements, of)
+        policy = make_policy(place, settings.authority_lifetime, settings.certificate_lifetime, of)
+        return CertificateKeeper(self._api, place, policy, owner, self._measurements, of)
+
+    async def _keep_webhook(self, owner: Object | None) -> None:
+        settings = self._settings
+        place = ServicePlace(settings.namespace, WEBHOOK_SERVICE, 443)
+        keeper = WebhookKeeper(self._api, self._certificates(place, WEBHOOK, owner))
+        while True:
+            pause = settings.metrics_resync_seconds
+            try:
+                async with asyncio.timeout(RECONCILE_SECONDS_MAX):
+                    await keeper.reconcile()
+            except (ApiError, TimeoutError) as error:
+                _log.warning("webhook: %s", error)
+                pause = min(pause, METRICS_RETRY_SECONDS)
+            except Exception:  # noqa: BLE001 - a fault here must not stop the work on EventEngines
+                _log.exception("webhook")
+            await asyncio.sleep(pause)
 
     def _keda_scaler(self, bundle: bytes = b"") -> KedaScaler:
         settings = self._settings

@@ -13,7 +13,12 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, get_args
 
 from eventengine_contract.quantities import NANOSECONDS, parse_duration
-from eventengine_contract.well_known import ADAPTER_SERVICE, PORT_OPERATOR, SYSTEM_NAMESPACE
+from eventengine_contract.well_known import (
+    ADAPTER_SERVICE,
+    PORT_OPERATOR,
+    PORT_WEBHOOK,
+    SYSTEM_NAMESPACE,
+)
 
 PREFIX: Final = "EVENTENGINE_OPERATOR_"
 MetricsMode = Literal["auto", "custom-only", "keda", "off"]
@@ -44,11 +49,17 @@ class Settings:
     metrics_mode: MetricsMode = "auto"
     """auto: both metrics APIs, external only where nobody has it. off: neither; ours are deleted."""
     certificates: CertificatesMode = "operator"
-    """Who issues the adapter's certificate; what others issue is only read."""
+    """Who issues the certificates of adapter and webhook; what others issue is only read."""
     broker_credentials: bool = False
     """Let the adapter read the Secrets that sources name, by a Role; needs `get` on Secrets and rights on Roles."""
     adapter_service: str = ADAPTER_SERVICE
     adapter_service_port: int = 443
+    webhook: bool = False
+    """Keep the certificate of the validating webhook, and tell the API server whom to trust."""
+    webhook_port: int = PORT_WEBHOOK
+    """Where the command `webhook` answers the API server, by TLS."""
+    webhook_certificates: str = "/etc/eventengine/tls"
+    """Folder with its tls.crt and tls.key."""
     follow_secrets: bool = True
     """Roll pods out when a Secret that they mount changes; needs to read Secrets' metadata."""
     canary_seconds: float = 0.0
@@ -64,7 +75,7 @@ class Settings:
     resync_seconds: float = 300.0
     """Every EventEngine is reconciled at least this often, whatever the watches say."""
     metrics_resync_seconds: float = 30.0
-    """Certificates and APIServices are checked this often."""
+    """Certificates, APIServices and the webhook's configuration are checked this often."""
     lease_seconds: float = 15.0
     """A leader that was silent for this long is taken to be dead."""
     renew_deadline_seconds: float = 10.0
@@ -72,9 +83,9 @@ class Settings:
     retry_seconds: float = 2.0
     """Between attempts to get or renew the Lease."""
     authority_lifetime: int = parse_duration("8760h")
-    """Lifetime of the adapter's CA, in nanoseconds; written as a duration."""
+    """Lifetime of the CAs, in nanoseconds; written as a duration."""
     certificate_lifetime: int = parse_duration("2160h")
-    """Lifetime of the adapter's serving certificate."""
+    """Lifetime of the serving certificates."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def __post_init__(self) -> None:
@@ -94,7 +105,7 @@ class Settings:
             raise SettingsError(f"{_variable('canary_seconds')}: must be 0 (none) to 3600")
         if not 0 <= self.taint_seconds <= 86_400:
             raise SettingsError(f"{_variable('taint_seconds')}: must be 0 (never) to 86400")
-        for name in ("listen_port", "adapter_service_port"):
+        for name in ("listen_port", "adapter_service_port", "webhook_port"):
             if not 0 <= getattr(self, name) <= 65_535:
                 raise SettingsError(f"{_variable(name)}: must be a port, 0 to 65535")
         if not self.retry_seconds < self.renew_deadline_seconds < self.lease_seconds <= 3600:
@@ -153,6 +164,7 @@ def _parse(name: str, text: str) -> Any:
         "certificates": get_args(CertificatesMode),
         "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
         "follow_secrets": ("true", "false"),
+        "webhook": ("true", "false"),
         "broker_credentials": ("true", "false"),
     }
     if name in choices and text not in choices[name]:

@@ -154,8 +154,8 @@ def test_certificate_of_others_that_is_right_has_no_fault() -> None:
 @pytest.mark.parametrize(
     ("authorities", "serving", "fault"),
     [
-        (None, b"", "it has no ca.crt, which the API server needs to trust the adapter"),
-        (b"", b"", "it has no ca.crt, which the API server needs to trust the adapter"),
+        (None, b"", "it has no ca.crt, which the API server needs to trust it by"),
+        (b"", b"", "it has no ca.crt, which the API server needs to trust it by"),
         (b"no certificate", b"", "its ca.crt holds no certificate"),
         (b"x" * 100_000, b"", "its ca.crt holds no certificate"),
     ],

@@ -6,19 +6,20 @@ import base64
 from typing import Any
 
 import pytest
-from eventengine_operator.manifests.metrics_apis import AdapterPlace, api_service, installation_labels
+from eventengine_operator.manifests.certificates import ServicePlace, installation_labels
+from eventengine_operator.manifests.metrics_apis import api_service
 from eventengine_operator.reconciling.actions import Apply, Delete
 from eventengine_operator.reconciling.metrics_apis import judge_apis, plan_api_services, wanted_apis
 from eventengine_operator.resources.objects import Object
 
-PLACE = AdapterPlace("eventengine-system", "eventengine-adapter", 443)
+PLACE = ServicePlace("eventengine-system", "eventengine-adapter", 443)
 AUTO, CUSTOM_ONLY = wanted_apis("auto"), wanted_apis("custom-only")
 EXTERNAL = "v1beta1.external.metrics.k8s.io"
 BUNDLE = b"bundle"
 
 
 def ours(
-    *, available: str = "True", bundle: bytes = BUNDLE, place: AdapterPlace = PLACE
+    *, available: str = "True", bundle: bytes = BUNDLE, place: ServicePlace = PLACE
 ) -> dict[str, Object]:
     condition = {"type": "Available", "status": available, "reason": "ServiceNotFound"}
     found = {}
@@ -77,7 +78,7 @@ def test_one_of_another_is_never_written() -> None:
 
 
 def test_one_of_another_installation_is_another_s() -> None:
-    elsewhere = ours(place=AdapterPlace("other", "eventengine-adapter", 443))
+    elsewhere = ours(place=ServicePlace("other", "eventengine-adapter", 443))
     assert plan(elsewhere) == []
     assert installation_labels("other") != installation_labels(PLACE.namespace)
 

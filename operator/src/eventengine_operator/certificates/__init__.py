@@ -1,5 +1,5 @@
-"""The adapter's CA and serving certificate: issuing them, deciding when to rotate, and judging what others issue. Pure.
+"""CAs and serving certificates of adapter and webhook: issuing, deciding when to rotate, judging what others issue.
 
-Time comes as an argument, keys and random numbers from `cryptography`. Secrets are read and
-written elsewhere (`clients/certificate_secrets.py`). No private key is ever logged.
+Pure. Time comes as an argument, keys and random numbers from `cryptography`. Secrets are read and written elsewhere
+(`handlers/certificates.py`). No private key is ever logged.
 """

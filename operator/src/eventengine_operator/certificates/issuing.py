@@ -15,9 +15,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from eventengine_contract.well_known import ADAPTER_CA_SECRET
 
 CLOCK_SKEW_MAX: Final = timedelta(minutes=5)
-AUTHORITY_NAME: Final = "eventengine-adapter-ca"
 _USAGES: Final = (
     "digital_signature",
     "content_commitment",
@@ -39,18 +39,18 @@ class KeyPair:
     key: bytes = field(repr=False)
 
 
-def issue_authority(now: datetime, lifetime: timedelta) -> KeyPair:
+def issue_authority(now: datetime, lifetime: timedelta, name: str = ADAPTER_CA_SECRET) -> KeyPair:
     """A new CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     # The serial number keeps the names of two successive CAs apart, so that chains are built unambiguously.
     serial = x509.random_serial_number()
-    name = x509.Name(
+    subject = x509.Name(
         [
-            x509.NameAttribute(NameOID.COMMON_NAME, AUTHORITY_NAME),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
             x509.NameAttribute(NameOID.SERIAL_NUMBER, f"{serial:x}"[:40]),
         ]
     )
-    builder = _builder(name, name, key.public_key(), serial, now, lifetime)
+    builder = _builder(subject, subject, key.public_key(), serial, now, lifetime)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage("key_cert_sign", "crl_sign", "digital_signature"), critical=True)
     builder = builder.add_extension(

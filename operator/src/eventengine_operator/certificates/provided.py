@@ -32,9 +32,9 @@ class Provided:
 def read_provided(
     authorities: bytes | None, serving: bytes | None, names: tuple[str, ...], now: datetime
 ) -> Provided:
-    """Judge `ca.crt` and `tls.crt` of the adapter's Secret; None where the entry doesn't exist."""
+    """Judge `ca.crt` and `tls.crt` of a server's Secret; None where the entry doesn't exist."""
     if not authorities:
-        return Provided(fault="it has no ca.crt, which the API server needs to trust the adapter")
+        return Provided(fault="it has no ca.crt, which the API server needs to trust it by")
     trusted = certificates_in(authorities)
     if not trusted:
         return Provided(fault="its ca.crt holds no certificate")

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
+from eventengine_contract.well_known import ADAPTER_CA_SECRET
 
 from .issuing import (
     CLOCK_SKEW_MAX,
@@ -40,6 +41,7 @@ class Policy:
     authority_lifetime: timedelta
     certificate_lifetime: timedelta
     settle: timedelta = SETTLE
+    authority_name: str = ADAPTER_CA_SECRET
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def rotate(current: Certificates, policy: Policy, now: datetime) -> Rotation:
     if authority is None or fault:
         kept = authority.certificate if authority is not None else previous
         reasons.append(f"new CA: {fault}")
-        authority, previous = issue_authority(now, policy.authority_lifetime), kept
+        authority, previous = issue_authority(now, policy.authority_lifetime, policy.authority_name), kept
     if previous is not None and (not _is_usable_ca(previous, now) or previous == authority.certificate):
         previous = None
         if not reasons:

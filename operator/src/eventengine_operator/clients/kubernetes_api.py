@@ -97,6 +97,18 @@ API_SERVICES: Final = ResourceType(
 EXTERNAL_METRICS: Final = ResourceType("external.metrics.k8s.io/v1beta1", "ExternalMetricValueList", "")
 """The resource is the metric's name."""
 NODES: Final = ResourceType("v1", "Node", "nodes", is_namespaced=False)
+PRIORITY_CLASSES: Final = ResourceType(
+    "scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", is_namespaced=False
+)
+STORAGE_CLASSES: Final = ResourceType(
+    "storage.k8s.io/v1", "StorageClass", "storageclasses", is_namespaced=False
+)
+WEBHOOK_CONFIGURATIONS: Final = ResourceType(
+    "admissionregistration.k8s.io/v1",
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    is_namespaced=False,
+)
 VERSION: Final = ResourceType("", "Version", "version", is_namespaced=False)
 
 CHILD_TYPES: Final = (CONFIG_MAPS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGETS, DEPLOYMENTS)
@@ -117,6 +129,7 @@ _BY_KIND: Final = {
         SECRETS,
         LEASES,
         API_SERVICES,
+        WEBHOOK_CONFIGURATIONS,
         ENGINES,
     )
 }

@@ -1,4 +1,4 @@
-"""The adapter's certificates: issued and kept by the operator, or read where others issue them.
+"""The certificates of the adapter and the webhook: issued and kept by the operator, or read where others issue them.
 
 Both say which CAs the API server has to trust. A private key that others issued is neither used nor kept.
 """
@@ -11,18 +11,18 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from eventengine_contract.well_known import ADAPTER_CA_SECRET, ADAPTER_TLS_SECRET
-
 from eventengine_operator.certificates.issuing import KeyPair
 from eventengine_operator.certificates.provided import Provided, read_provided, with_former
 from eventengine_operator.certificates.rotating import Certificates, Policy, rotate
 from eventengine_operator.clients.kubernetes_api import SECRETS, KubernetesApi
-from eventengine_operator.manifests.metrics_apis import (
+from eventengine_operator.manifests.certificates import (
+    ADAPTER,
     BUNDLE_KEY,
     CERTIFICATE_KEY,
     PREVIOUS_KEY,
     PRIVATE_KEY_KEY,
-    AdapterPlace,
+    CertificateOwner,
+    ServicePlace,
     certificate_secrets,
 )
 from eventengine_operator.measuring import Measurements
@@ -41,11 +41,13 @@ class CertificateKeeper:
     def __init__(
         self,
         api: KubernetesApi,
-        place: AdapterPlace,
+        place: ServicePlace,
         policy: Policy,
         owner: Object | None,
         measurements: Measurements,
+        of: CertificateOwner = ADAPTER,
     ) -> None:
+        self._of = of
         self._api = api
         self._place = place
         self._policy = policy
@@ -56,26 +58,36 @@ class CertificateKeeper:
         """One pass; returns the CAs to trust, and what is wrong with them (never anything)."""
         namespace = self._place.namespace
         secrets = [
-            await self._api.get(SECRETS, namespace, name) for name in (ADAPTER_CA_SECRET, ADAPTER_TLS_SECRET)
+            await self._api.get(SECRETS, namespace, name)
+            for name in (self._of.authority_secret, self._of.serving_secret)
         ]
         rotation = rotate(_read_certificates(*secrets), self._policy, datetime.now(UTC))
         for reason in rotation.reasons:
             _log.info("certificates: %s", reason)
-        manifests = certificate_secrets(rotation, namespace, self._owner)
+        manifests = certificate_secrets(self._of, rotation, namespace, self._owner)
         for manifest, live in zip(manifests, secrets, strict=True):
             if live is None or differs(manifest, live):
                 if live is not None:
                     manifest["metadata"]["resourceVersion"] = resource_version_of(live)
                 await self._api.apply(manifest, FIELD_MANAGER)
         for name, expiry in rotation.expiries.items():
-            self._measurements.certificate_expiry.labels(name).set(expiry.timestamp())
+            self._measurements.certificate_expiry.labels(self._of.expiry_prefix + name).set(
+                expiry.timestamp()
+            )
         return rotation.bundle, ""
 
 
 class CertificateReader:
     """Another's: read, judged, and reported on."""
 
-    def __init__(self, api: KubernetesApi, place: AdapterPlace, measurements: Measurements) -> None:
+    def __init__(
+        self,
+        api: KubernetesApi,
+        place: ServicePlace,
+        measurements: Measurements,
+        of: CertificateOwner = ADAPTER,
+    ) -> None:
+        self._of = of
         self._api = api
         self._place = place
         self._measurements = measurements
@@ -89,16 +101,18 @@ class CertificateReader:
 
         Returns the CAs to trust (empty: not known), and what is wrong with the certificates (empty: nothing).
         """
-        secret = await self._api.get(SECRETS, self._place.namespace, ADAPTER_TLS_SECRET)
+        secret = await self._api.get(SECRETS, self._place.namespace, self._of.serving_secret)
         provided = self._judge(secret)
-        fault = f"Secret {ADAPTER_TLS_SECRET}: {provided.fault}" if provided.fault else ""
+        fault = f"Secret {self._of.serving_secret}: {provided.fault}" if provided.fault else ""
         if fault != self._told:
             _log.log(
                 logging.WARNING if fault else logging.INFO, "certificates: %s", fault or "nothing is wrong"
             )
             self._told = fault
         if provided.expires_at is not None:
-            self._measurements.certificate_expiry.labels("serving").set(provided.expires_at.timestamp())
+            self._measurements.certificate_expiry.labels(f"{self._of.expiry_prefix}serving").set(
+                provided.expires_at.timestamp()
+            )
         if not provided.bundle:
             return b"", fault
         now = time.monotonic()
@@ -116,13 +130,18 @@ class CertificateReader:
         return read_provided(*entries, self._place.names, datetime.now(UTC))
 
 
-def make_policy(place: AdapterPlace, authority_nanoseconds: int, certificate_nanoseconds: int) -> Policy:
-    """The policy for an adapter's certificates."""
+def make_policy(
+    place: ServicePlace,
+    authority_nanoseconds: int,
+    certificate_nanoseconds: int,
+    of: CertificateOwner = ADAPTER,
+) -> Policy:
+    """The policy for the certificates of a Service."""
     authority = timedelta(microseconds=authority_nanoseconds // 1000)
     certificate = timedelta(microseconds=certificate_nanoseconds // 1000)
     # A CA must never be replaced twice while its successor still settles.
     settle = min(Policy.settle, authority / 6)
-    return Policy(place.names, authority, certificate, settle)
+    return Policy(place.names, authority, certificate, settle, of.authority_secret)
 
 
 def _read_certificates(authority: Object | None, serving: Object | None) -> Certificates:

@@ -13,7 +13,8 @@ from typing import Literal
 
 from eventengine_operator.clients.errors import RefusedError
 from eventengine_operator.clients.kubernetes_api import API_SERVICES, KubernetesApi
-from eventengine_operator.manifests.metrics_apis import AGGREGATED_APIS, AdapterPlace
+from eventengine_operator.manifests.certificates import ServicePlace
+from eventengine_operator.manifests.metrics_apis import AGGREGATED_APIS
 from eventengine_operator.reconciling.actions import Apply
 from eventengine_operator.reconciling.metrics_apis import is_ours, judge_apis, plan_api_services, wanted_apis
 from eventengine_operator.reconciling.observations import MetricsApis
@@ -31,7 +32,7 @@ class MetricsApiKeeper:
     def __init__(
         self,
         api: KubernetesApi,
-        place: AdapterPlace,
+        place: ServicePlace,
         mode: Literal["auto", "custom-only", "keda"],
         certificates: CertificateKeeper | CertificateReader,
     ) -> None:

@@ -83,21 +83,37 @@ def spec_valid(engine: Engine, partitions: int) -> Verdict:
     """Whether the spec can be acted on; also where what it asks for is unsafe or has no effect yet."""
     if engine.spec is None:
         return Verdict(ConditionType.SPEC_VALID, "False", "Invalid", "; ".join(map(str, engine.faults)))
+    notes = notes_on(engine.spec, partitions)
+    reason = "InsecureSource" if insecure_sources(engine.spec.engine) else "Valid"
+    return Verdict(ConditionType.SPEC_VALID, "True", reason, "; ".join(notes) or "the spec is valid")
+
+
+def notes_on(spec: EventEngineSpec, partitions: int) -> list[str]:
+    """What a valid spec asks for that is unsafe, or has no effect. `partitions` 0: unknown, or without meaning."""
     notes = []
-    insecure = insecure_sources(engine.spec.engine)
+    insecure = insecure_sources(spec.engine)
     if insecure:
         notes.append(f"anybody may send events to {_listed(insecure)} (insecure: true)")
-    inactive = engine.spec.engine.inactive_keys()
+    inactive = spec.engine.inactive_keys()
     if inactive:
         notes.append(f"accepted, without an effect yet: {_listed(inactive)}")
-    scaling = engine.spec.autoscaling
+    scaling = spec.autoscaling
+    fewest = scaling.min_replicas if scaling.driver != "none" else spec.replicas or 0
     if scaling.driver != "none" and 0 < partitions < scaling.max_replicas:
         notes.append(
             f"autoscaling stops at {max(partitions, scaling.min_replicas)} pods, below maxReplicas: "
             f"there are {partitions} partitions"
         )
-    reason = "InsecureSource" if insecure else "Valid"
-    return Verdict(ConditionType.SPEC_VALID, "True", reason, "; ".join(notes) or "the spec is valid")
+    if 0 < partitions < fewest:
+        notes.append(
+            f"{fewest - partitions} of {fewest} pods have nothing to do: there are {partitions} partitions"
+        )
+    sources = {source.name for source in spec.engine.sources}
+    for metric in scaling.metrics:
+        selected = metric.selector.match_labels.get("source") if metric.selector is not None else None
+        if selected is not None and selected not in sources:
+            notes.append(f"no source is called {selected}, so {metric.name} of it can't be scaled on")
+    return notes
 
 
 def paused(engine: Engine) -> Verdict:

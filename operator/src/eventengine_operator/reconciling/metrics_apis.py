@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from eventengine_operator.manifests.certificates import ServicePlace, installation_labels
 from eventengine_operator.manifests.metrics_apis import (
     AGGREGATED_APIS,
     CUSTOM_APIS,
     EXTERNAL_API,
-    AdapterPlace,
     AggregatedApi,
     api_service,
-    installation_labels,
 )
 from eventengine_operator.resources.objects import (
     Object,
@@ -53,7 +52,7 @@ def wanted_apis(mode: Literal["auto", "custom-only", "keda"]) -> tuple[Aggregate
 
 
 def plan_api_services(
-    wanted: tuple[AggregatedApi, ...], live: Mapping[str, Object], place: AdapterPlace, bundle: bytes
+    wanted: tuple[AggregatedApi, ...], live: Mapping[str, Object], place: ServicePlace, bundle: bytes
 ) -> list[Apply | Delete]:
     """Writes that give the adapter its APIs. `live` holds the APIServices there are, by name."""
     actions: list[Apply | Delete] = []
@@ -79,7 +78,7 @@ def plan_api_services(
 
 
 def judge_apis(
-    wanted: tuple[AggregatedApi, ...], live: Mapping[str, Object], place: AdapterPlace, fault: str = ""
+    wanted: tuple[AggregatedApi, ...], live: Mapping[str, Object], place: ServicePlace, fault: str = ""
 ) -> MetricsApis:
     """What to say of both APIs. The custom one is as good as the worst of its versions.
 
@@ -105,7 +104,7 @@ def _judge(
     api: AggregatedApi,
     wanted: tuple[AggregatedApi, ...],
     live: Mapping[str, Object],
-    place: AdapterPlace,
+    place: ServicePlace,
     fault: str,
 ) -> MetricsApi:
     present = live.get(api.name)
