@@ -145,6 +145,25 @@ def test_zero_pods_declared_are_ready() -> None:
     assert condition(status, "Ready")[:2] == ("True", "ScaledToZero")
 
 
+def test_pods_that_the_api_server_refuses_are_told_in_its_words_and_the_same_with_each_attempt() -> None:
+    def refused(pod: str) -> Object:
+        message = f'pods "{pod}" is forbidden: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1'
+        failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+        return status_of(shared(), deployment(replicas=1, readyReplicas=1, conditions=[failure]))
+
+    status = refused("hunt-6c8d-abcde")
+    told = "the API server refuses its pods: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1"
+    assert condition(status, "Degraded") == (
+        "True",
+        "PodsNotMade",
+        f"{told}; change what refuses them (a quota, an admission policy) or what they ask for (spec.pod): "
+        "they are tried again by themselves",
+    )
+    assert condition(status, "Progressing") == ("False", "PodsNotMade", told)
+    assert condition(status, "Ready") == ("False", "PodsNotMade", f"1 of 2 pods ready; {told}")
+    assert refused("hunt-6c8d-vwxyz") == status, "nothing to write when it is refused again"
+
+
 def test_stalled_rollout_is_degraded() -> None:
     stalled = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
     status = status_of(shared(), deployment(readyReplicas=1, conditions=stalled))

@@ -6,6 +6,7 @@ and reasons only. Lists are sorted, so that equal states give equal texts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +32,8 @@ STARTING_SECONDS_MAX: Final = 30
 """A pod younger than this and not ready is starting, or awaits a node; older, it is in trouble."""
 PODS_NAMED_MAX: Final = 5
 REASON_CHARACTERS_MAX: Final = 300
+_REFUSED_POD: Final = re.compile(r'^pods "[^"]*" is forbidden: ')
+"""What the API server says of a pod that it refuses, whose name is another one each time."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Rollout:
     existing: int
     updated: int
     ready: int
+    refusal: str = ""
+    """Why the API server takes no pod of it: a quota, an admission policy, a class that doesn't exist."""
 
     @property
     def is_settled(self) -> bool:
@@ -76,7 +81,16 @@ def read_rollout(workload: Object | None) -> Rollout:
         existing=number_at(workload, "status", "replicas"),
         updated=number_at(workload, "status", "updatedReplicas"),
         ready=number_at(workload, "status", "readyReplicas"),
+        refusal=_refusal_of(workload),
     )
+
+
+def _refusal_of(workload: Object) -> str:
+    """In the API server's words, without what changes with each attempt. A StatefulSet tells it by Events alone."""
+    failure = condition_of(workload, "ReplicaFailure")
+    if failure.get("status") != "True":
+        return ""
+    return _REFUSED_POD.sub("", text_at(failure, "message"))[:REASON_CHARACTERS_MAX]
 
 
 def spec_valid(engine: Engine, partitions: int) -> Verdict:
@@ -166,6 +180,8 @@ def progressing(rollout: Rollout, blocked: tuple[str, str] | None) -> Verdict:
         return Verdict(kind, "True", "Applied", "its controller has yet to act")
     if rollout.has_stalled and not rollout.is_settled:
         return Verdict(kind, "False", "Stalled", "the rollout made no progress within its deadline")
+    if rollout.refusal:
+        return Verdict(kind, "False", "PodsNotMade", f"the API server refuses its pods: {rollout.refusal}")
     if rollout.updated < rollout.desired:
         return Verdict(
             kind, "True", "RollingOut", f"{rollout.updated} of {rollout.desired} pods are up to date"
@@ -216,6 +232,12 @@ def degraded(
         return Verdict(kind, "True", *blocked)
     if refusal:
         return Verdict(kind, "True", "PodsRefused", "; ".join([refusal, *troubles]))
+    if rollout.refusal:
+        message = (
+            f"the API server refuses its pods: {rollout.refusal}; change what refuses them (a quota, an admission "
+            "policy) or what they ask for (spec.pod): they are tried again by themselves"
+        )
+        return Verdict(kind, "True", "PodsNotMade", message)
     if troubles:
         return Verdict(kind, "True", "PodsNotReady", "; ".join(troubles))
     if rollout.has_stalled and not rollout.is_settled:
@@ -236,7 +258,9 @@ def ready(
     if rollout.is_settled and rollout.desired == desired:
         reason = "AllPodsReady" if desired else "ScaledToZero"
         return Verdict(kind, "True", reason, count)
-    reason = "PodsNotReady" if troubles else "Progressing"
+    if rollout.refusal:
+        troubles = [f"the API server refuses its pods: {rollout.refusal}", *troubles]
+    reason = "PodsNotMade" if rollout.refusal else "PodsNotReady" if troubles else "Progressing"
     return Verdict(kind, "False", reason, "; ".join([count, *troubles]))
 
 
