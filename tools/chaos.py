@@ -20,12 +20,16 @@ CHAOS_VARIABLE = "EVENTENGINE_CHAOS"
 SEEDS = 1_000_000
 GROUPS = {
     "operator": (
+        "tests/controlplane/test_operator_admission.py",
+        "tests/controlplane/test_operator_canary.py",
         "tests/controlplane/test_operator_crashes.py",
         "tests/controlplane/test_operator_disasters.py",
         "tests/controlplane/test_operator_faults.py",
+        "tests/controlplane/test_operator_headroom.py",
         "tests/controlplane/test_operator_leadership.py",
         "tests/controlplane/test_operator_properties.py",
         "tests/controlplane/test_operator_refusing_nodes.py",
+        "tests/controlplane/test_webhook.py",
     ),
 }
 
@@ -47,8 +51,6 @@ def main() -> int:
             "-m",
             "pytest",
             *GROUPS[name],
-            "-m",
-            "not soak",
             f"--hypothesis-seed={seed}",
         ]
         environment = {**os.environ, CHAOS_VARIABLE: "1"}

@@ -11,8 +11,9 @@ from eventengine_harness.accesses import KubernetesAccess
 from eventengine_harness.control_planes import LoopbackControlPlane
 
 from .adapters import AdapterPlane, AdapterProcess
+from .fault_proxy import FaultProxy
 from .hunting import Hunt
-from .operators import OperatorPlane, OperatorProcess, operating
+from .operators import OperatorPlane, OperatorProcess, installation_of, operating
 from .spaces import Space
 
 
@@ -46,6 +47,23 @@ def operator_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operato
 
 
 @pytest.fixture(scope="module")
+def fault_proxy(
+    request: pytest.FixtureRequest, operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FaultProxy]:
+    """Between the API server and the operator of a module that wants it there; see `proxy`."""
+    kubeconfig = operator_plane.install_rights(installation_of(request))
+    with FaultProxy(kubeconfig, tmp_path_factory.mktemp("proxy")) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(fault_proxy: FaultProxy) -> Iterator[FaultProxy]:
+    """It, for a test to disturb the operator by; faithful again afterwards."""
+    yield fault_proxy
+    fault_proxy.heal()
+
+
+@pytest.fixture(scope="module")
 def operator(
     request: pytest.FixtureRequest, operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
@@ -53,8 +71,7 @@ def operator(
 
     A module that wants other settings has a fixture of that name itself, out of `operating`.
     """
-    module = request.module.__name__.rpartition(".")[2]
-    namespace = f"eventengine-{module.removeprefix('test_').replace('_', '-')}"
+    namespace = installation_of(request)
     kubeconfig = operator_plane.install_rights(namespace)
     with operating(kubeconfig, namespace, tmp_path_factory.mktemp("operator")) as running:
         yield running

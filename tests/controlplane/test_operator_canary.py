@@ -24,7 +24,7 @@ def engines(operator_plane: OperatorPlane) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def proxy(
+def fault_proxy(
     operator_plane: OperatorPlane, engines: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FaultProxy]:
     values = (f"operator.watchNamespaces={{{engines}}}", "operator.canarySeconds=1")
@@ -35,11 +35,11 @@ def proxy(
 
 @pytest.fixture(scope="module")
 def operator(
-    proxy: FaultProxy, engines: str, tmp_path_factory: pytest.TempPathFactory
+    fault_proxy: FaultProxy, engines: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
     settings = {"watch_namespaces": engines, "canary_seconds": "0.2"}
     folder = tmp_path_factory.mktemp("operator")
-    with operating(proxy.kubeconfig, "eventengine-canaries", folder, **settings) as running:
+    with operating(fault_proxy.kubeconfig, "eventengine-canaries", folder, **settings) as running:
         yield running
 
 

@@ -82,6 +82,28 @@ async def test_change_survives_a_crash_after_every_write(world: World) -> None:
     assert total >= 4, "two deletions, the Deployment, the status"
 
 
+async def test_deletion_after_every_write_of_a_creation_leaves_nothing_and_is_not_written_to(
+    world: World,
+) -> None:
+    last_write, has_crashed = 0, True
+    while has_crashed:
+        last_write += 1
+        assert last_write < WRITES_MAX
+        name = f"deleted-{last_write}"
+        await world.declare(name, FULL)
+        try:
+            await world.operate(name, last_write)
+        except CrashError:
+            await world.remove(name)
+        else:
+            has_crashed = False
+            await world.remove(name)
+        assert await world.operate(name) == 0, f"written to what was deleted after write {last_write}"
+    assert last_write >= 9, "seven children, the first number of replicas, the status"
+    for number in range(1, last_write + 1):
+        await world.until_nothing_is_left_of(f"deleted-{number}")
+
+
 async def test_there_and_back_again_is_as_if_never_gone(world: World) -> None:
     await world.declare("fresh", FULL)
     await world.operate("fresh")

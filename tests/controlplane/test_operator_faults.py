@@ -9,7 +9,7 @@ import pytest
 from eventengine_harness.waiting import wait_for
 
 from .fault_proxy import GONE, Answer, FaultProxy, Request
-from .operators import OperatorPlane, OperatorProcess, operating
+from .operators import OperatorProcess, installation_of, operating
 from .spaces import HPA, Space
 
 CHILDREN = ("deployment/hunt", "service/hunt", "configmap/hunt-engine", "networkpolicy/hunt", "pdb/hunt")
@@ -23,24 +23,12 @@ REFUSALS = {
 
 
 @pytest.fixture(scope="module")
-def proxy(operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultProxy]:
-    kubeconfig = operator_plane.install_rights("eventengine-faults")
-    with FaultProxy(kubeconfig, tmp_path_factory.mktemp("proxy")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def operator(proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+def operator(
+    request: pytest.FixtureRequest, fault_proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
     folder = tmp_path_factory.mktemp("operator")
-    with operating(proxy.kubeconfig, "eventengine-faults", folder, resync_seconds="4") as running:
+    with operating(fault_proxy.kubeconfig, installation_of(request), folder, resync_seconds="4") as running:
         yield running
-
-
-@pytest.fixture
-def space(operator: OperatorProcess, operator_plane: OperatorPlane, proxy: FaultProxy) -> Iterator[Space]:
-    with Space(operator_plane.access, operator) as made:
-        yield made
-    proxy.heal()
 
 
 def test_refused_writes_are_made_again(space: Space, proxy: FaultProxy) -> None:

@@ -23,6 +23,8 @@ from eventengine_operator.certificates.issuing import KeyPair, issue_authority, 
 from .operators import PATIENT, OperatorPlane, OperatorProcess
 
 SECONDS = 30.0
+HASTY = {"lease_seconds": "3", "renew_deadline_seconds": "2"}
+"""A clean-up waits until a leader would have noticed that its Lease was taken."""
 CUSTOM = ("v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io")
 EXTERNAL = "v1beta1.external.metrics.k8s.io"
 
@@ -47,7 +49,7 @@ class Installation:
             watch_namespaces=self.engines,
             follow_secrets="false",
             metrics_resync_seconds="1",
-            **settings,
+            **{**PATIENT, **settings},
         )
 
     def secret(self, name: str) -> dict[str, bytes]:
@@ -260,7 +262,7 @@ def test_certificates_of_others_are_read_and_never_written(
     first, second = (issue_authority(datetime.now(UTC), timedelta(hours=2)) for _ in range(2))
     with (
         installed(operator_plane, tmp_path, "certificates.mode=existing") as installation,
-        installation.operator(certificates="existing", **PATIENT) as operator,
+        installation.operator(certificates="existing") as operator,
     ):
         operator.wait_leading()
         installation.declare_engine()
@@ -293,7 +295,7 @@ def test_certificates_of_others_are_read_and_never_written(
 
 
 def test_cleanup_removes_the_api_services_for_good_while_an_operator_runs(installation: Installation) -> None:
-    with installation.operator() as operator:
+    with installation.operator(**HASTY) as operator:
         operator.wait_leading()
         installation.until_api_service(EXTERNAL)
         assert "deleted v1beta1.custom.metrics.k8s.io" in operator.run("cleanup")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -98,6 +98,58 @@ def test_refused_pods_are_collected_and_the_workload_is_held_until_a_node_can_ta
         assert after == {reason: count + 1 for reason, count in made.items()}, (
             "one more when it was tried again"
         )
+
+
+def test_refused_pod_with_a_volume_holds_its_stateful_set_and_takes_no_admitted_pod_along(
+    nodes: FakeNodes, operator: OperatorProcess, operator_plane: OperatorPlane
+) -> None:
+    with ExitStack() as stack:
+        space = stack.enter_context(Space(operator_plane.access, operator))
+        for number in range(3):
+            stack.enter_context(volume(space, number))
+        stored = {"pod": pinned_to("stored"), "storage": {"size": "1Gi"}}
+        nodes.add("good-stored", cpus="2", labels={POOL: "stored"})
+        space.engine(replicas=2, **stored)
+        space.until("ee/hunt", lambda item: item.get("status", {}).get("readyReplicas") == 2, "two run")
+        running = uids(space)
+        nodes.add("refusing-unexpectedadmissionerror", labels={POOL: "stored"})
+        seen = PodsSeen(space)
+        stack.callback(seen.close)
+        space.engine(replicas=3, **stored)
+        engine = space.until("ee/hunt", was_refused_by("UnexpectedAdmissionError"), "held")
+        assert engine["status"]["admission"]["heldAt"] == 2
+        condition = condition_of(engine, "Degraded")
+        assert (condition["status"], condition["reason"]) == ("True", "PodsRefused")
+        space.until("statefulset/hunt", lambda item: item["spec"]["replicas"] == 2, "held at what runs")
+        nodes.remove("refusing-unexpectedadmissionerror")
+        until_refused_pods_are_gone(space)
+        assert uids(space) == running
+        assert seen.count() <= PODS_BEFORE_HELD_MAX
+
+
+def uids(space: Space) -> dict[str, str]:
+    found = space.access.list("pods", space.namespace)
+    return {item["metadata"]["name"]: item["metadata"]["uid"] for item in found}
+
+
+@contextmanager
+def volume(space: Space, number: int) -> Iterator[None]:
+    """What a provisioner would make for one of the claims."""
+    name = f"{space.namespace}-{number}"
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "hostPath": {"path": f"/nowhere/{name}"},
+            "claimRef": {"namespace": space.namespace, "name": f"engine-data-hunt-{number}"},
+        },
+    }
+    space.access.apply(manifest)
+    yield
+    space.access.delete("persistentvolume", name, wait=False)
 
 
 def run_on_good_nodes(nodes: FakeNodes, spaces: dict[str, Space]) -> None:

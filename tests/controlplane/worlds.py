@@ -6,6 +6,7 @@ to crash right after a write. What comes of it can be compared with what came of
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from kubernetes.aio.config import load_kube_config
 
 WRITES_MAX = 40
 RECONCILES_MAX = 12
+GARBAGE_LOOKS_MAX = 300
 NO_CRASH = WRITES_MAX + 1
 
 
@@ -101,6 +103,14 @@ class World:
         live = await self.user.get(ENGINES, self.namespace, name)
         if live is not None:
             await self.user.delete(ENGINES, self.namespace, name, uid_of(live))
+
+    async def until_nothing_is_left_of(self, name: str) -> None:
+        """Wait for the garbage collector."""
+        for _ in range(GARBAGE_LOOKS_MAX):
+            if not await self.children(name):
+                return
+            await asyncio.sleep(0.2)
+        raise AssertionError(f"still there: {sorted(await self.children(name))}")
 
     async def operate(self, name: str, writes_left: int = NO_CRASH) -> int:
         """Reconcile with a fresh operator until there is nothing to write; returns how many writes it took.
