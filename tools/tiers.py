@@ -34,7 +34,10 @@ NEED_ROOT = frozenset({"cluster"})
 # Built beforehand, because a first build takes longer than any test may.
 NEEDED_BUILDS = {
     "unit": (),
-    "controlplane": ("kubernetes", "helm", "helm3", "kwok", "karpenter", "kafka", "metrics-decoder"),
+    "controlplane": (
+        *("kubernetes", "helm", "helm3", "kwok", "karpenter", "cert-manager"),
+        *("kafka", "metrics-decoder"),
+    ),
     "kafka": ("kafka",),
     "cluster": ("all",),
 }

@@ -32,6 +32,7 @@ KUBERNETES_PROGRAMS = (
 HELM_MODULES = {4: ("helm", "helm.sh/helm/v4/cmd/helm"), 3: ("helm3", "helm.sh/helm/v3/cmd/helm")}
 KARPENTER_MODULE = "sigs.k8s.io/karpenter"
 KEDA_MODULE = "github.com/kedacore/keda/v2"
+CERT_MANAGER_MODULE = "github.com/cert-manager/cert-manager"
 PAUSE_SOURCE = Path(__file__).resolve().parent / "programs" / "pause.c"
 BROKER_POM = TESTS / "kafka" / "broker" / "pom.xml"
 STATIC_LINK_FLAGS = ("-static", "-O2", "-Wall", "-Werror")
@@ -76,6 +77,16 @@ def keda_definitions() -> Path:
     return _module_folder("keda", KEDA_MODULE) / "config" / "crd" / "bases"
 
 
+def cert_manager() -> Path:
+    """cert-manager's controllers, those that issue from an authority in the cluster."""
+    return _go_programs("cert-manager", "cert-manager", ["."], "-s -w") / "cert-manager"
+
+
+def cert_manager_definitions() -> Path:
+    """The folder of cert-manager's CustomResourceDefinitions."""
+    return _module_folder("cert-manager", CERT_MANAGER_MODULE) / "deploy" / "crds"
+
+
 def metrics_decoder() -> Path:
     """The program that decodes answers of the metrics APIs with the types of k8s.io/metrics."""
     return _go_programs("the metrics decoder", "metrics-decoder", ["."], "-s -w") / "metrics-decoder"
@@ -118,6 +129,7 @@ def everything() -> dict[str, Path]:
         "helm3": helm(3),
         "kwok": kwok(),
         "karpenter": karpenter(),
+        "cert-manager": cert_manager(),
         "metrics-decoder": metrics_decoder(),
         "pause": pause(),
         "kafka": kafka(),

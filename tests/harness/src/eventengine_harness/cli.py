@@ -30,6 +30,7 @@ BUILDS: dict[str, Callable[[], object]] = {
     "helm3": lambda: builds.helm(3),
     "kwok": builds.kwok,
     "karpenter": builds.karpenter,
+    "cert-manager": builds.cert_manager,
     "metrics-decoder": builds.metrics_decoder,
     "pause": builds.pause,
     "kafka": builds.kafka,
