@@ -5,25 +5,32 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from eventengine_adapter.settings import read_settings as adapter_settings
 from eventengine_contract import well_known
-from eventengine_contract.metric_names import METRICS
 from eventengine_contract.quantities import parse_quantity_millis
-from eventengine_harness import builds
 from eventengine_harness.exceptions import CommandError
-from eventengine_harness.running import run
-from eventengine_operator.manifests.certificates import ServicePlace
 from eventengine_operator.reviewing.answering import DRAIN_SECONDS, SHUTDOWN_SECONDS
 from eventengine_operator.reviewing.answering import PATH as WEBHOOK_PATH
 from eventengine_operator.settings import read_settings
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "charts" / "eventengine"
+from .charts import (
+    CHART,
+    EVERYTHING,
+    ROOT,
+    environment,
+    merged,
+    named,
+    nested,
+    pods,
+    render,
+    rules,
+    template,
+)
+
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 OPAQUE = re.compile(r"\.(resources|topologySpreadConstraints|issuerRef)$")
 """Values that are an object or a list of Kubernetes' own and count as one."""
@@ -109,37 +116,6 @@ NEEDS = {
 """Values that act only along with others."""
 
 
-def template(*, major: int = 4, values: str = "") -> str:
-    command = [
-        builds.helm(major),
-        *("template", "eventengine", CHART, "--namespace", well_known.SYSTEM_NAMESPACE),
-        *("--kube-version", "1.29.0", "--values", "-"),
-    ]
-    return run(command, stdin=values or "{}")
-
-
-def render(*, major: int = 4, values: str = "") -> list[dict[str, Any]]:
-    return [item for item in yaml.safe_load_all(template(major=major, values=values)) if item]
-
-
-def nested(path: str, value: str) -> str:
-    """YAML that sets the value at a dotted path."""
-    keys = path.split(".")
-    lines = ["  " * depth + f"{key}:" for depth, key in enumerate(keys)]
-    return "\n".join(lines) + f" {value}\n"
-
-
-def merged(settings: Mapping[str, str]) -> str:
-    result: dict[str, Any] = {}
-    for path, value in settings.items():
-        here = result
-        *parents, last = path.split(".")
-        for key in parents:
-            here = here.setdefault(key, {})
-        here[last] = yaml.safe_load(value)
-    return yaml.safe_dump(result)
-
-
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in values.items():
         path = f"{prefix}{key}"
@@ -157,37 +133,7 @@ def objects() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def everything() -> list[dict[str, Any]]:
     """What the chart makes with all its options on."""
-    return render(
-        values="{adapter: {replicas: 2}, operator: {replicas: 2, canarySeconds: 60}, networkPolicy: {enabled: true}, "
-        "webhook: {enabled: true, replicas: 2}}"
-    )
-
-
-def named(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    (found,) = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
-    return found
-
-
-def pods(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Pod templates by the name of their owner."""
-    return {
-        item["metadata"]["name"]: item["spec"]["template"]
-        for item in objects
-        if item["kind"] in {"Deployment", "Job"}
-    }
-
-
-def environment(objects: list[dict[str, Any]], owner: str) -> dict[str, str]:
-    """The variables of a component's container; those that the pod fills in have one stand-in value."""
-    (container,) = pods(objects)[owner]["spec"]["containers"]
-    return {item["name"]: item.get("value", "from-the-pod") for item in container["env"]}
-
-
-def rules(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for item in objects:
-        if item["kind"] in {"ClusterRole", "Role"}:
-            for rule in item["rules"]:
-                yield f"{item['kind']} {item['metadata']['name']}", rule
+    return render(values=EVERYTHING)
 
 
 def test_both_helm_versions_render_the_same() -> None:
@@ -258,199 +204,6 @@ def test_components_ask_for_no_more_than_a_fifth_of_a_core(objects: list[dict[st
             for container in pod["spec"]["containers"]
         ]
         assert sum(millis) <= 200, owner
-
-
-def test_no_rule_uses_a_wildcard_or_a_verb_that_raises_rights(everything: list[dict[str, Any]]) -> None:
-    for role, rule in rules(everything):
-        assert "*" not in {*rule["verbs"], *rule["resources"], *rule["apiGroups"]}, role
-        assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"]), role
-        assert not any(resource.endswith("/*") for resource in rule["resources"]), role
-
-
-ALL_RIGHTS = {
-    "operator.canarySeconds": "60",
-    "operator.taintSeconds": "600",
-    "operator.brokerCredentials": "true",
-    "webhook.enabled": "true",
-}
-"""Every value that gives the operator, or the webhook, a right that it lacks otherwise."""
-
-
-def test_operators_page_lists_exactly_the_rights_that_the_chart_gives() -> None:
-    given = {
-        (group or "(core)", resource, verb)
-        for role, rule in rules(render(values=merged(ALL_RIGHTS)))
-        if "eventengine-operator" in role or "eventengine-webhook" in role
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-    page = (ROOT / "operator" / "README.md").read_text().partition("## Permissions")[2]
-    told = set()
-    for group, resources, verbs in re.findall(
-        r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| [^|]+ \|$", page, re.MULTILINE
-    ):
-        for resource in resources.partition(", by name")[0].split(", "):
-            told |= {(group, resource, verb) for verb in verbs.split(", ")}
-    told = {item for item in told if item[0] not in ("API group", "---")}
-    assert told == given
-
-
-def test_secrets_are_written_by_name_only_and_read_no_otherwise_once_following_them_is_off(
-    everything: list[dict[str, Any]],
-) -> None:
-    by_name = [
-        ("Role eventengine-operator", names, ["get", "create", "patch"])
-        for names in (
-            [well_known.ADAPTER_CA_SECRET, well_known.ADAPTER_TLS_SECRET],
-            [well_known.WEBHOOK_CA_SECRET, well_known.WEBHOOK_TLS_SECRET],
-        )
-    ]
-
-    def reached(objects: list[dict[str, Any]]) -> list[tuple[str, Any, list[str]]]:
-        return [
-            (role, rule.get("resourceNames"), rule["verbs"])
-            for role, rule in rules(objects)
-            if "secrets" in rule["resources"]
-        ]
-
-    following = ("ClusterRole eventengine-operator", None, ["get", "list", "watch"])
-    looking = ("ClusterRole eventengine-webhook", None, ["get"])
-    assert sorted(reached(everything), key=str) == sorted([following, *by_name, looking], key=str)
-    assert reached(render(values=nested("operator.followSecrets", "false"))) == by_name[:1]
-    off = {"metricsApis.mode": '"off"', "operator.followSecrets": "false", "webhook.enabled": "true"}
-    assert reached(render(values=merged(off))) == by_name[1:], "nor is the webhook's own account let to"
-
-
-@pytest.mark.parametrize("mode", ["cert-manager", "existing"])
-def test_certificates_of_others_may_only_be_read(mode: str) -> None:
-    values = {"certificates.mode": mode, "operator.followSecrets": "false", "webhook.enabled": "true"}
-    reached = [rule for _, rule in rules(render(values=merged(values))) if "secrets" in rule["resources"]]
-    assert [(rule["resourceNames"], rule["verbs"]) for rule in reached] == [
-        ([well_known.ADAPTER_TLS_SECRET], ["get"]),
-        ([well_known.WEBHOOK_TLS_SECRET], ["get"]),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("of", "service", "secret", "values"),
-    [
-        ("adapter", well_known.ADAPTER_SERVICE, well_known.ADAPTER_TLS_SECRET, {}),
-        (
-            "webhook",
-            well_known.WEBHOOK_SERVICE,
-            well_known.WEBHOOK_TLS_SECRET,
-            {"webhook.enabled": "true", "metricsApis.mode": '"off"'},
-        ),
-    ],
-)
-def test_cert_manager_is_asked_for_the_secret_and_the_names_that_are_served_with(
-    of: str, service: str, secret: str, values: dict[str, str]
-) -> None:
-    values = values | {"certificates.mode": "cert-manager"}
-    made = {
-        (item["kind"], item["metadata"]["name"]): item["spec"]
-        for item in render(values=merged(values))
-        if item["apiVersion"].startswith("cert-manager.io/")
-    }
-    serving = made["Certificate", f"eventengine-{of}"]
-    assert serving["secretName"] == secret
-    assert tuple(serving["dnsNames"]) == ServicePlace(well_known.SYSTEM_NAMESPACE, service, 443).names
-    issuer = made["Issuer", serving["issuerRef"]["name"]]
-    authority = made["Certificate", "eventengine-adapter-authority"]
-    assert issuer["ca"]["secretName"] == authority["secretName"]
-    assert authority["isCA"] is True
-    assert ("Issuer", authority["issuerRef"]["name"]) in made
-    company = merged(values | {"certificates.issuerRef": "{name: company, kind: ClusterIssuer}"})
-    (only,) = [item for item in render(values=company) if item["apiVersion"].startswith("cert-manager.io/")]
-    assert only["spec"]["issuerRef"] == {"name": "company", "kind": "ClusterIssuer"}
-
-
-@pytest.mark.parametrize(
-    ("served", "namespace"),
-    [
-        ("[]", "eventengine-system"),
-        ("[red, eventengine-system]", "eventengine-system"),
-        ("[red, blue]", "blue"),
-    ],
-)
-def test_canary_may_be_written_where_the_operator_keeps_it(served: str, namespace: str) -> None:
-    rendered = render(values=merged({"operator.canarySeconds": "60", "operator.watchNamespaces": served}))
-    role = named(rendered, "Role", "eventengine-operator-canary")
-    settings = read_settings(
-        environment(rendered, "eventengine-operator")
-        | {"EVENTENGINE_OPERATOR_NAMESPACE": "eventengine-system"}
-    )
-    assert role["metadata"]["namespace"] == settings.canary_namespace == namespace
-    assert role["rules"] == [
-        {
-            "apiGroups": ["eventengine.dev"],
-            "resources": ["eventengines"],
-            "resourceNames": [well_known.CANARY],
-            "verbs": ["create", "patch"],
-        }
-    ]
-
-
-def test_nodes_may_be_touched_only_where_tainting_is_asked_for(objects: list[dict[str, Any]]) -> None:
-    assert not [rule for _, rule in rules(objects) if "nodes" in rule["resources"]]
-    tainting = render(values=nested("operator.taintSeconds", "600"))
-    assert [rule["verbs"] for _, rule in rules(tainting) if "nodes" in rule["resources"]] == [
-        ["get", "list", "patch"]
-    ]
-
-
-def test_secrets_are_granted_only_where_that_was_asked_for() -> None:
-    values = {"operator.followSecrets": "false", "operator.brokerCredentials": "true"}
-    granting = render(values=merged(values))
-    extra = [
-        (rule["resources"], set(rule["verbs"]))
-        for role, rule in rules(granting)
-        if role == "ClusterRole eventengine-operator"
-        and not {"secrets", "roles"}.isdisjoint(rule["resources"])
-    ]
-    assert extra == [
-        (["roles", "rolebindings"], {"get", "list", "watch", "create", "patch", "delete"}),
-        (["secrets"], {"get"}),
-    ]
-    assert read_settings(environment(granting, "eventengine-operator")).broker_credentials
-
-
-def test_api_services_are_changed_by_name_only_and_not_at_all_when_the_mode_is_off(
-    objects: list[dict[str, Any]],
-) -> None:
-    writing = {"create", "update", "patch", "delete"}
-    named_rules = [
-        rule
-        for _, rule in rules(objects)
-        if "apiservices" in rule["resources"] and writing & set(rule["verbs"])
-    ]
-    assert [rule["resourceNames"] for rule in named_rules] == [
-        [
-            "v1beta1.external.metrics.k8s.io",
-            "v1beta1.custom.metrics.k8s.io",
-            "v1beta2.custom.metrics.k8s.io",
-        ]
-    ]
-    switched_off = render(values=nested("metricsApis.mode", '"off"'))
-    assert [set(rule["verbs"]) for _, rule in rules(switched_off) if "apiservices" in rule["resources"]] == [
-        {"get", "delete"}
-    ]
-    assert not [
-        rule
-        for role, rule in rules(switched_off)
-        if "secrets" in rule["resources"] and role.startswith("Role ")
-    ]
-
-
-def test_operator_confined_to_namespaces_has_rights_on_workloads_in_these_alone() -> None:
-    confined = render(values=nested("operator.watchNamespaces", "[red, blue]"))
-    bound = [item for item in confined if item.get("roleRef", {}).get("name") == "eventengine-operator"]
-    assert {(item["kind"], item["metadata"]["namespace"], item["roleRef"]["kind"]) for item in bound} == {
-        ("RoleBinding", "eventengine-system", "Role"),
-        ("RoleBinding", "red", "ClusterRole"),
-        ("RoleBinding", "blue", "ClusterRole"),
-    }
 
 
 def test_operator_understands_every_setting_it_is_given() -> None:
@@ -529,14 +282,6 @@ def test_webhook_understands_every_setting_it_is_given() -> None:
     assert grace_seconds >= DRAIN_SECONDS + SHUTDOWN_SECONDS + 10
 
 
-def test_webhook_only_looks_and_never_writes(everything: list[dict[str, Any]]) -> None:
-    of_webhook = [
-        rule for role, rule in rules(everything) if role.startswith("ClusterRole eventengine-webhook")
-    ]
-    assert of_webhook
-    assert {verb for rule in of_webhook for verb in rule["verbs"]} == {"get", "list"}
-
-
 @pytest.fixture(scope="module")
 def with_keda() -> list[dict[str, Any]]:
     return render(values=nested("metricsApis.mode", "keda"))
@@ -581,21 +326,6 @@ def test_who_may_ask_for_keda_is_either_the_networks_or_an_authoritys_say(
 def test_adapter_has_the_time_to_drain_before_it_is_killed(objects: list[dict[str, Any]]) -> None:
     grace_seconds = pods(objects)["eventengine-adapter"]["spec"]["terminationGracePeriodSeconds"]
     assert grace_seconds >= adapter_settings({}).drain_seconds + 10
-
-
-def test_adapter_never_writes(everything: list[dict[str, Any]]) -> None:
-    for role, rule in rules(everything):
-        if role.endswith(" eventengine-adapter"):
-            assert set(rule["verbs"]) <= {"get", "list", "watch"}
-
-
-def test_viewers_may_read_exactly_the_metrics_that_the_contract_names(objects: list[dict[str, Any]]) -> None:
-    view = named(objects, "ClusterRole", "eventengine-view")
-    by_group = {rule["apiGroups"][0]: set(rule["resources"]) for rule in view["rules"]}
-    assert by_group["external.metrics.k8s.io"] == set(METRICS)
-    of_engines = {f"eventengines.eventengine.dev/{metric}" for metric in METRICS}
-    of_pods = {f"pods/{metric.name}" for metric in METRICS.values() if metric.of_pods}
-    assert by_group["custom.metrics.k8s.io"] == of_engines | of_pods | {"metrics"}
 
 
 def test_selectors_match_their_pods_and_carry_nothing_that_changes(everything: list[dict[str, Any]]) -> None:
