@@ -4,7 +4,7 @@
 //! on is read here, from the start. It never trusts that the payload was looked at before.
 
 use super::plan::{Entry, Kind, Plan};
-use super::record::{Record, rows_cell, string_cell};
+use super::record::{ROOT, Record, rows_cell, string_cell};
 use super::refusal::{Reason, Refusal};
 use super::scanner::{Limits, RawNumber, Scanner, check_utf8};
 use super::string::RawString;
@@ -17,7 +17,7 @@ pub(super) fn walk(plan: &Plan, limits: Limits, bytes: &[u8], record: &mut Recor
     check_utf8(bytes)?;
     record.used.fill(0);
     let mut walk = Walk { plan, limits, record, scanner: Scanner::new(bytes, limits), start: bytes.as_ptr() };
-    walk.object(0, 0)?;
+    walk.object(0, ROOT)?;
     walk.scanner.expect_end()
 }
 

@@ -14,7 +14,7 @@ use super::instructions::Instructions;
 use super::number::{digits, double};
 use super::payload::Payload;
 use super::plan::{Entry, Kind, Plan, Shape};
-use super::record::{Record, rows_cell, string_cell};
+use super::record::{ROOT, Record, rows_cell, string_cell};
 use super::scan::{BLOCK_BYTES, Level, Scalar};
 use super::scanner::{Limits, Scanner};
 use super::string::escape_length;
@@ -227,7 +227,7 @@ pub(super) unsafe fn whole<L: Walking>(run: &mut Run<'_>) -> bool {
         if *at != b'{' {
             return false;
         }
-        let (plan, row) = (run.plan, run.cells);
+        let (plan, row) = (run.plan, run.cells.add(ROOT));
         let at = members::<L>(run, plan.shapes.get_unchecked(0), at.add(1), row);
         !at.is_null() && skip_space(at) == run.start.add(run.bytes.len())
     }

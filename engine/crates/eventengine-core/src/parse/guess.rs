@@ -14,7 +14,7 @@ use super::index::x86::quotes;
 use super::lanes;
 use super::number::x86::{BYTES_MAX, double_within};
 use super::plan::{Kind, Shape};
-use super::record::{rows_cell, string_cell};
+use super::record::{ROOT, rows_cell, string_cell};
 use super::scan::{Avx512, Level};
 use super::template::{Order, Template};
 
@@ -45,7 +45,7 @@ pub(super) unsafe fn walk(run: &mut Run<'_>, template: &mut Template) -> bool {
             return false;
         };
         let mut guess = Guess { template, quote: found.positions, first, found };
-        let (shape, row) = (run.plan.shapes.get_unchecked(0), run.cells);
+        let (shape, row) = (run.plan.shapes.get_unchecked(0), run.cells.add(ROOT));
         let Some(end) = members::<true>(run, &mut guess, shape, 0, run.start, row) else { return false };
         // The payload ends with a brace then, and not in the middle of a character.
         end == run.start.add(run.bytes.len()) && guess.quote == found.positions.add(found.quotes)
@@ -67,8 +67,8 @@ unsafe fn members<const OUTERMOST: bool>(
     brace: *const u8,
     row: *mut u64,
 ) -> Option<*const u8> {
-    // SAFETY: a text is found within the payload only, so that what follows it is at most the first sentinel. At most
-    // two texts in a row can be found at places behind the last quote, so the list is not left.
+    // SAFETY: a text is found within the payload only, so that what follows it is at most the first sentinel. None is
+    // found at places behind the last quote, so the list is not left.
     unsafe {
         let Order { members, seen } = *guess.template.orders.get_unchecked(number);
         let steps = guess.template.steps.as_ptr().add(shape.first);
@@ -78,7 +78,7 @@ unsafe fn members<const OUTERMOST: bool>(
         let mut misplaced = 0;
         if lanes.members > 0 {
             let list = if OUTERMOST { guess.first } else { _mm512_loadu_si512(quote.cast()) };
-            let object = lanes::Object { steps, quotes: quote, list, brace, found: &guess.found };
+            let object = lanes::Object { steps, list, brace, found: &guess.found };
             expected = lanes::members(run, lanes, &object, row)?;
             quote = quote.add(lanes.quotes_taken as usize);
         }
@@ -130,11 +130,12 @@ unsafe fn members<const OUTERMOST: bool>(
                 }
                 _ => {
                     quote = quote.add(2);
-                    // The comma before the next member ends the value. What ends the last one is not known.
+                    // The comma before the next member ends the value, and the payload's last byte the last value of
+                    // all. What ends another object's last one is not known.
                     let next = run.start.add(usize::from(*quote)).sub(1);
                     let length = next.addr().wrapping_sub(at.addr());
-                    let is_within = index + 1 < members as usize && (1..=BYTES_MAX).contains(&length);
-                    if step.kind == Kind::F64 && is_within {
+                    let is_known = OUTERMOST || index + 1 < members as usize;
+                    if step.kind == Kind::F64 && is_known && (1..=BYTES_MAX).contains(&length) {
                         *cell = double_within(at, length)?.to_bits();
                         next
                     } else {

@@ -15,11 +15,9 @@ const QUOTES_MAX: usize = 2_048;
 /// Bytes that are looked at together, and so the most quotes of one look.
 const BLOCK: usize = 64;
 
-/// Places behind the last position that hold the position of a first byte that can't be what is looked for.
+/// Places behind the last position that hold the payload's length: a member would begin there if one more came, and
+/// nothing that is looked for is found there.
 pub(super) const BEHIND: usize = 32;
-
-/// What a place behind the last position holds.
-const NOWHERE: u16 = 1;
 
 /// Room for what is found in one payload.
 #[derive(Debug, Clone)]
@@ -32,8 +30,8 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn new() -> Index {
         Index {
-            positions: vec![NOWHERE; QUOTES_MAX + BLOCK + BEHIND].into(),
-            backslashes: vec![0; INDEXED_BYTES_MAX / BLOCK].into(),
+            positions: vec![0; QUOTES_MAX + BLOCK + BEHIND].into(),
+            backslashes: vec![0; INDEXED_BYTES_MAX / BLOCK + 1].into(),
         }
     }
 }
@@ -41,7 +39,7 @@ impl Index {
 /// What was found in a payload.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
-    /// Where the quotes are; [`BEHIND`] further places hold one.
+    /// Where the quotes are; [`BEHIND`] further places hold the payload's length.
     pub(super) positions: *const u16,
     pub(super) quotes: usize,
     /// One bit per byte of the payload, if there are any.
@@ -52,7 +50,7 @@ impl Found {
     /// Whether there is a backslash between two bytes that are none.
     ///
     /// # Safety
-    /// Both are bytes of the payload, one behind the other, and the index has not been used for another since.
+    /// Both are positions in the payload, or its end, one not before the other; the index has not been used since.
     #[inline(always)]
     pub(super) unsafe fn has_backslash(&self, first: usize, last: usize) -> bool {
         let Some(backslashes) = self.backslashes else { return false };
@@ -77,7 +75,7 @@ impl Found {
 pub(super) mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{BEHIND, BLOCK, Found, INDEXED_BYTES_MAX, Index, NOWHERE, QUOTES_MAX};
+    use super::{BEHIND, BLOCK, Found, INDEXED_BYTES_MAX, Index, QUOTES_MAX};
     use crate::parse::scan::{Avx512, Block, Level};
     use crate::parse::string::escape_length;
     use crate::parse::unescape::escaped_bytes;
@@ -89,10 +87,63 @@ pub(super) mod x86 {
     /// How far from its block's end a character begins that the next block ends, at most.
     const CUT_OFF_MAX: usize = 3;
 
-    /// Bits of the bytes of a block that are the payload's.
-    #[inline(always)]
-    fn inside(left: usize) -> u64 {
-        if left < BLOCK { (1 << left) - 1 } else { u64::MAX }
+    const NUMBERS: [u8; BLOCK] = {
+        let mut numbers = [0; BLOCK];
+        let mut number = 0;
+        while number < BLOCK {
+            numbers[number] = number as u8;
+            number += 1;
+        }
+        numbers
+    };
+
+    const PLACES: [u16; BLOCK / 2] = {
+        let mut places = [0; BLOCK / 2];
+        let mut place = 0;
+        while place < BLOCK / 2 {
+            places[place] = place as u16;
+            place += 1;
+        }
+        places
+    };
+
+    /// What the bytes of a block are, one bit per byte.
+    #[derive(Clone, Copy)]
+    struct Kinds {
+        quote: u64,
+        backslash: u64,
+        control: u64,
+        beyond_ascii: u64,
+    }
+
+    impl Kinds {
+        /// # Safety
+        /// The machine has the instructions, and a block can be loaded.
+        #[target_feature(enable = "avx512f,avx512bw")]
+        #[inline]
+        unsafe fn of(at: *const u8) -> Kinds {
+            // SAFETY: the caller's promise.
+            let bytes = unsafe { _mm512_loadu_si512(at.cast()) };
+            Kinds {
+                quote: _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'"' as i8)),
+                backslash: _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\' as i8)),
+                control: _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20)),
+                beyond_ascii: _mm512_movepi8_mask(bytes),
+            }
+        }
+
+        /// Those behind the first few bytes, as far as they are the payload's. Of what is beyond ASCII nothing is taken
+        /// away: to look at it twice does no harm.
+        #[inline(always)]
+        fn behind(self, twice: usize, inside: u64) -> Kinds {
+            let Kinds { quote, backslash, control, beyond_ascii } = self;
+            Kinds {
+                quote: quote >> twice,
+                backslash: backslash >> twice,
+                control: control >> twice & inside,
+                beyond_ascii,
+            }
+        }
     }
 
     /// Lists the quotes of a payload, the first 32 in a vector as well.
@@ -111,51 +162,52 @@ pub(super) mod x86 {
             return None;
         }
         let (positions, map) = (index.positions.as_mut_ptr(), index.backslashes.as_mut_ptr());
-        let mut numbers = [0_u8; BLOCK];
-        for (number, place) in numbers.iter_mut().enumerate() {
-            *place = number as u8;
-        }
-        let mut places = [0_u16; BLOCK / 2];
-        for (number, place) in places.iter_mut().enumerate() {
-            *place = number as u16;
-        }
         // SAFETY: blocks begin within the payload, and a block is as long as what follows it; a block's positions are
         // written only while there is room for those of one more.
         unsafe {
-            let numbers = _mm512_loadu_si512(numbers.as_ptr().cast());
-            let places = _mm512_loadu_si512(places.as_ptr().cast());
-            let mut first = _mm512_set1_epi16(NOWHERE as i16);
+            let numbers = _mm512_loadu_si512(NUMBERS.as_ptr().cast());
+            let places = _mm512_loadu_si512(PLACES.as_ptr().cast());
+            let behind = _mm512_set1_epi16(length as i16);
+            let mut first = behind;
             let mut faults = _mm512_setzero_si512();
             let (mut quotes, mut backslashes, mut before, mut cut_off) = (0, 0, 0, 0);
             // Escapes that begin before this are checked.
             let mut checked = 0;
             let mut done = 0;
             while done < length {
-                let here = done;
-                let left = length - here;
+                let (here, left) = (done, length - done);
                 done += BLOCK;
-                // The last block is loaded so far before its begin that it ends with the payload: a load that reached
-                // into the sentinels would have to wait until they are written.
-                let twice = if here > 0 { BLOCK.saturating_sub(left) } else { 0 };
-                let at = start.add(here - twice);
-                let block = Avx512::block(at).unwrap_or_default();
-                let Block { quote, backslash, control, beyond_ascii, short_escape, letter_u } = block;
-                let (mut quote, backslash) = (quote >> twice, backslash >> twice);
-                let control = control >> twice & inside(left);
-                map.add(here / BLOCK).write(backslash);
-                if beyond_ascii | cut_off != 0 {
-                    faults = _mm512_or_si512(faults, utf8::x86::faults(at, here - twice));
-                    cut_off = beyond_ascii >> (BLOCK - CUT_OFF_MAX);
-                }
-                if quote | backslash | control | before == 0 {
-                    continue;
-                }
-                if control != 0 {
+                let (at, twice, mut kinds) = if left >= BLOCK {
+                    let at = start.add(here);
+                    let kinds = Kinds::of(at);
+                    if kinds.quote | kinds.backslash | kinds.control | kinds.beyond_ascii | before | cut_off
+                        == 0
+                    {
+                        // The middle of a long text.
+                        map.add(here / BLOCK).write(0);
+                        continue;
+                    }
+                    (at, 0, kinds)
+                } else {
+                    // The last block is loaded so far before its begin that it ends with the payload: a load that
+                    // reached into the sentinels would have to wait until they are written.
+                    let twice = if here > 0 { BLOCK - left } else { 0 };
+                    let at = start.add(here - twice);
+                    (at, twice, Kinds::of(at).behind(twice, (1 << left) - 1))
+                };
+                map.add(here / BLOCK).write(kinds.backslash);
+                if kinds.control != 0 {
                     return None;
                 }
-                if backslash | before != 0 {
-                    let escaped = escaped_bytes(backslash, before);
-                    if escaped & !(((short_escape | letter_u) >> twice) & inside(left)) != 0 {
+                if kinds.beyond_ascii | cut_off != 0 {
+                    faults = _mm512_or_si512(faults, utf8::x86::faults(at, here - twice));
+                    cut_off = kinds.beyond_ascii >> (BLOCK - CUT_OFF_MAX);
+                }
+                if kinds.backslash | before != 0 {
+                    let escaped = escaped_bytes(kinds.backslash, before);
+                    let Block { short_escape, letter_u, .. } = Avx512::block(at).unwrap_or_default();
+                    let inside = if left < BLOCK { (1 << left) - 1 } else { u64::MAX };
+                    if escaped & !(((short_escape | letter_u) >> twice) & inside) != 0 {
                         return None;
                     }
                     let mut spelled = escaped & letter_u >> twice;
@@ -167,16 +219,16 @@ pub(super) mod x86 {
                         }
                         spelled &= spelled - 1;
                     }
-                    quote &= !escaped;
-                    before = (backslash & !escaped) >> (BLOCK - 1);
-                    backslashes |= backslash;
+                    kinds.quote &= !escaped;
+                    before = (kinds.backslash & !escaped) >> (BLOCK - 1);
+                    backslashes |= kinds.backslash;
                 }
-                let packed = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(quote, numbers));
+                let packed = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(kinds.quote, numbers));
                 let listed = _mm512_add_epi16(_mm512_cvtepu8_epi16(packed), _mm512_set1_epi16(here as i16));
                 _mm512_storeu_si512(positions.add(quotes).cast(), listed);
                 let moved = _mm512_sub_epi16(places, _mm512_set1_epi16(quotes as i16));
                 first = _mm512_mask_permutexvar_epi16(first, from(quotes), moved, listed);
-                let count = quote.count_ones();
+                let count = kinds.quote.count_ones();
                 quotes += count as usize;
                 if count > PACKED_MAX || quotes > QUOTES_MAX {
                     return None;
@@ -185,8 +237,8 @@ pub(super) mod x86 {
             if before != 0 || _mm512_test_epi64_mask(faults, faults) != 0 {
                 return None;
             }
-            _mm512_storeu_si512(positions.add(quotes).cast(), _mm512_set1_epi16(NOWHERE as i16));
-            first = _mm512_mask_mov_epi16(first, from(quotes), _mm512_set1_epi16(NOWHERE as i16));
+            _mm512_storeu_si512(positions.add(quotes).cast(), behind);
+            first = _mm512_mask_mov_epi16(first, from(quotes), behind);
             let backslashes = (backslashes != 0).then_some(map.cast_const());
             Some((Found { positions, quotes, backslashes }, first))
         }
@@ -239,7 +291,7 @@ mod tests {
             // SAFETY: a vector is as many bytes.
             let first: [u16; 32] = unsafe { std::mem::transmute(first) };
             assert_eq!(first, index.positions[..32]);
-            assert_eq!(index.positions[found.quotes..][..BEHIND], [NOWHERE; BEHIND]);
+            assert_eq!(index.positions[found.quotes..][..BEHIND], [bytes.len() as u16; BEHIND]);
             // SAFETY: the positions are the payload's.
             let backslashes = (0..bytes.len()).map(|place| unsafe { found.has_backslash(place, place) });
             (index.positions[..found.quotes].to_vec(), backslashes.collect())

@@ -4,7 +4,7 @@
 //! quotes in the list of all, which differs by two for a number and by four for a text.
 //! All keys are compared first; then the ends of all values are computed, and integers
 //! are read eight at a time. A value's end is the comma before the next member's quote,
-//! so all but the last one's are known.
+//! so all but the last one's are known, and that one's, too, where the payload ends behind it.
 
 use std::arch::x86_64::*;
 
@@ -12,7 +12,7 @@ use super::fast::{Run, scalar};
 use super::index::Found;
 use super::number::{self, ZEROES};
 use super::plan::{Entry, Kind};
-use super::record::string_cell;
+use super::record::{LINE_CELLS, string_cell};
 use super::scan::Avx512;
 
 /// Most members of an object that is read so, and most quotes up to the last one's text.
@@ -24,7 +24,20 @@ const MEMBERS_MIN: usize = 5;
 
 /// Integers that are read at once, into as many cells beside each other: the window. All of it is written, and what
 /// else belongs there is written later; writing some of it only would keep who reads it from having it soon.
-const INTEGERS: usize = 8;
+const INTEGERS: usize = LINE_CELLS;
+
+/// Positions as they are written at once and read one by one.
+#[repr(C, align(64))]
+struct Places([u16; 32]);
+
+impl Places {
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn new(places: __m512i) -> Places {
+        // SAFETY: a vector is as many bytes.
+        unsafe { std::mem::transmute(places) }
+    }
+}
 
 /// What is known of an object before it comes.
 #[derive(Debug, Clone)]
@@ -49,6 +62,8 @@ pub(super) struct Lanes {
     others: u32,
     /// Members; zero if the object is not read so. An array behind them is none of them.
     pub(super) members: u32,
+    /// The first so many members, of which it is known where their values end.
+    known: u32,
     /// Quotes of all of them.
     pub(super) quotes_taken: u32,
 }
@@ -66,16 +81,17 @@ impl Lanes {
         texts: 0,
         others: 0,
         members: 0,
+        known: 0,
         quotes_taken: 0,
     };
 
     /// What follows from the members' steps, in an object with so many fields.
-    pub(super) fn new(steps: &[Entry], fields: usize) -> Lanes {
+    pub(super) fn new(steps: &[Entry], fields: usize, is_outermost: bool) -> Lanes {
         let mut lanes = Lanes::NONE;
         // An array has quotes of its own, as many as it likes.
-        let steps = match steps.split_last() {
-            Some((last, before)) if last.kind == Kind::Array => before,
-            _ => steps,
+        let (steps, is_ended) = match steps.split_last() {
+            Some((last, before)) if last.kind == Kind::Array => (before, false),
+            _ => (steps, is_outermost),
         };
         let texts = |step: &Entry| matches!(step.kind, Kind::String | Kind::Enum);
         let quotes: usize = steps.iter().map(|step| if texts(step) { 4 } else { 2 }).sum();
@@ -85,12 +101,12 @@ impl Lanes {
         {
             return lanes;
         }
-        let cell = |step: &Entry| 1 + step.field as usize;
-        let last = steps.len() - 1;
-        let integer = |step: &&Entry| step.kind == Kind::Unsigned;
-        let window = steps[..last].iter().filter(integer).map(cell).min().filter(|_| fields >= INTEGERS);
-        let window = window.map(|first| first.min(1 + fields - INTEGERS));
-        lanes.window = window.unwrap_or_default() as u32;
+        let known = steps.len() - usize::from(!is_ended);
+        let is_integer = |step: &Entry| step.kind == Kind::Unsigned;
+        // Windows lie one behind the other from the first field on, and within the row.
+        let first = steps[..known].iter().find(|step| is_integer(step)).map(|step| step.field as usize);
+        let window = first.map(|field| field - field % INTEGERS).filter(|window| window + INTEGERS <= fields);
+        lanes.window = 1 + window.unwrap_or_default() as u32;
         let mut taken = 0;
         for (member, step) in steps.iter().enumerate() {
             lanes.quotes[member] = taken;
@@ -100,8 +116,8 @@ impl Lanes {
             }
             taken += if texts(step) { 4 } else { 2 };
             lanes.next[member] = taken;
-            let place = window.and_then(|window| cell(step).checked_sub(window));
-            match place.filter(|place| integer(&step) && member < last && *place < INTEGERS) {
+            let place = window.and_then(|window| (step.field as usize).checked_sub(window));
+            match place.filter(|place| is_integer(step) && member < known && *place < INTEGERS) {
                 Some(place) => {
                     lanes.integers[place] = member as u16;
                     lanes.maxima[place] = step.maximum;
@@ -112,6 +128,7 @@ impl Lanes {
         }
         lanes.quotes_taken = u32::from(taken);
         lanes.members = steps.len() as u32;
+        lanes.known = known as u32;
         lanes
     }
 }
@@ -121,9 +138,7 @@ impl Lanes {
 pub(super) struct Object<'x> {
     /// What the lanes were made of.
     pub(super) steps: *const Entry,
-    /// The place of its first quote in the list of all.
-    pub(super) quotes: *const u16,
-    /// What stands there.
+    /// The positions of its quotes.
     pub(super) list: __m512i,
     pub(super) brace: *const u8,
     /// What else was found in the payload.
@@ -134,8 +149,8 @@ pub(super) struct Object<'x> {
 ///
 /// # Safety
 /// As for [`super::guess::walk`]: the steps are those that the lanes were made of; each place in the list of quotes up
-/// to the payload's last quote, and the next [`super::index::BEHIND`], hold a position within the payload, not below
-/// one.
+/// to the payload's last quote, and the next [`super::index::BEHIND`], hold a position from one up to the payload's
+/// length.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
 #[inline]
 pub(super) unsafe fn members(
@@ -144,46 +159,45 @@ pub(super) unsafe fn members(
     object: &Object<'_>,
     row: *mut u64,
 ) -> Option<*const u8> {
-    let Object { steps, quotes, list, brace, found } = *object;
+    let Object { steps, list, brace, found } = *object;
     // SAFETY: keys are looked for at quotes of the payload, and a key that is found lies within it: so each member's
     // place, and the one where its value begins, are such that a word can be loaded there.
     unsafe {
         let start = run.start;
+        let first = _mm512_load_si512(lanes.quotes.as_ptr().cast());
+        let quote = _mm512_permutexvar_epi16(first, list);
+        let keys = Places::new(quote).0;
         let mut different = _mm256_setzero_si256();
-        for member in 0..lanes.members as usize {
-            let position = *quotes.add(usize::from(lanes.quotes[member]));
+        for (member, position) in keys.iter().enumerate().take(lanes.members as usize) {
             let text = &(*steps.add(member)).text;
-            let bytes = _mm256_loadu_si256(start.add(usize::from(position)).sub(1).cast());
+            let bytes = _mm256_loadu_si256(start.add(usize::from(*position)).sub(1).cast());
             let wanted = _mm256_load_si256(text.bytes.as_ptr().cast());
             let mask = _mm256_load_si256(text.mask.as_ptr().cast());
             // What differs under the mask is added to what did before.
             different = _mm256_ternarylogic_epi64::<0xF8>(different, _mm256_xor_si256(bytes, wanted), mask);
         }
-        if _mm256_testz_si256(different, different) == 0 || brace != start.add(usize::from(*quotes)).sub(1) {
+        if _mm256_testz_si256(different, different) == 0 || brace != start.add(usize::from(keys[0])).sub(1) {
             return None;
         }
-        let first = _mm512_load_si512(lanes.quotes.as_ptr().cast());
-        let quote = _mm512_permutexvar_epi16(first, list);
         let value = _mm512_add_epi16(quote, _mm512_load_si512(lanes.lengths.as_ptr().cast()));
         let next = _mm512_load_si512(lanes.next.as_ptr().cast());
         let end = _mm512_sub_epi16(_mm512_permutexvar_epi16(next, list), _mm512_set1_epi16(1));
-        let last = 1_u32 << (lanes.members - 1);
+        let known = (1_u32 << lanes.known) - 1;
         // A text has its own two quotes, the second one right before the end.
         let place =
             |quote: i16| _mm512_permutexvar_epi16(_mm512_add_epi16(first, _mm512_set1_epi16(quote)), list);
         let (opening, closing) = (place(2), place(3));
         let behind = _mm512_add_epi16(closing, _mm512_set1_epi16(1));
         let misplaced = _mm512_mask_cmpneq_epu16_mask(lanes.texts, opening, value)
-            | _mm512_mask_cmpneq_epu16_mask(lanes.texts & !last, behind, end);
+            | _mm512_mask_cmpneq_epu16_mask(lanes.texts & known, behind, end);
         if misplaced != 0 {
             return None;
         }
-        if lanes.there != 0 && !integers(run, lanes, value, end, row) {
+        let values = Places::new(value);
+        let ends = Places::new(_mm512_mask_mov_epi16(end, lanes.texts, behind));
+        if lanes.there != 0 && !integers(run, lanes, value, end, &ends, row) {
             return None;
         }
-        let (mut values, mut ends) = ([0_u16; 32], [0_u16; 32]);
-        _mm512_storeu_si512(values.as_mut_ptr().cast(), value);
-        _mm512_storeu_si512(ends.as_mut_ptr().cast(), _mm512_mask_mov_epi16(end, lanes.texts, behind));
         let mut others = lanes.others;
         let mut after = start;
         while others != 0 {
@@ -191,7 +205,7 @@ pub(super) unsafe fn members(
             others &= others - 1;
             let step = &*steps.add(member);
             let cell = row.add(1 + step.field as usize);
-            let (begin, end) = (usize::from(values[member]), usize::from(ends[member]));
+            let (begin, end) = (usize::from(values.0[member]), usize::from(ends.0[member]));
             let at = start.add(begin);
             after = start.add(end);
             match step.kind {
@@ -212,14 +226,12 @@ pub(super) unsafe fn members(
                         *cell = string_cell(begin + 1, length, escaped);
                     }
                 }
-                Kind::F64
-                    if member + 1 < lanes.members as usize && matches!(end.wrapping_sub(begin), 1..=16) =>
-                {
+                Kind::F64 if known >> member & 1 == 1 && matches!(end.wrapping_sub(begin), 1..=16) => {
                     *cell = number::x86::double_within(at, end - begin)?.to_bits();
                 }
                 _ => {
                     let stop = scalar::<Avx512>(run, step, at, cell);
-                    if stop.is_null() || (member + 1 < lanes.members as usize && stop != after) {
+                    if stop.is_null() || (known >> member & 1 == 1 && stop != after) {
                         return None;
                     }
                     after = stop;
@@ -233,7 +245,14 @@ pub(super) unsafe fn members(
 /// Reads the integers into their cells. False: one of them is none, or is too large.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
 #[inline]
-unsafe fn integers(run: &Run<'_>, lanes: &Lanes, value: __m512i, end: __m512i, row: *mut u64) -> bool {
+unsafe fn integers(
+    run: &Run<'_>,
+    lanes: &Lanes,
+    value: __m512i,
+    end: __m512i,
+    ends: &Places,
+    row: *mut u64,
+) -> bool {
     // SAFETY: a word can be loaded where a value begins; one that ends nine bytes or more behind its begin can be
     // loaded eight before its end. The window lies within the row.
     unsafe {
@@ -257,10 +276,14 @@ unsafe fn integers(run: &Run<'_>, lanes: &Lanes, value: __m512i, end: __m512i, r
         let mut low = _mm512_sllv_epi64(front, _mm512_sub_epi64(_mm512_set1_epi64(64), bits));
         let high = _mm512_sllv_epi64(front, _mm512_sub_epi64(_mm512_set1_epi64(128), bits));
         let long = _mm512_cmpgt_epu64_mask(count, _mm512_set1_epi64(8)) & there;
-        if long != 0 {
-            let back = _mm512_sub_epi64(end, _mm512_set1_epi64(8));
-            low = _mm512_mask_i64gather_epi64::<1>(low, long, back, run.start.cast());
-            low = _mm512_mask_xor_epi64(low, long, low, zeroes);
+        // Few are, so their last digits are fetched one by one.
+        let mut left = long;
+        while left != 0 {
+            let place = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let end = usize::from(ends.0[usize::from(lanes.integers[place]) % MEMBERS_MAX]);
+            let word = run.start.add(end).sub(8).cast::<[u8; 8]>().read();
+            low = _mm512_mask_set1_epi64(low, 1 << place, (u64::from_le_bytes(word) ^ ZEROES) as i64);
         }
         let nine = _mm512_set1_epi8(9);
         let no_digits = _mm512_cmpgt_epu8_mask(low, nine) | _mm512_cmpgt_epu8_mask(high, nine);

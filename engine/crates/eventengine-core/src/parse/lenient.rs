@@ -5,7 +5,7 @@
 //! read fits the same record as by the schema, so that programs know no difference.
 
 use super::plan::{Entry, Kind, Plan};
-use super::record::{Record, rows_cell, string_cell};
+use super::record::{ROOT, Record, rows_cell, string_cell};
 use super::refusal::{Reason, Refusal};
 use super::scanner::{Limits, RawNumber, Scanner};
 use super::tree::{NodeKind, Value};
@@ -16,7 +16,7 @@ const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 /// Fills the record from a document.
 pub(super) fn fill(plan: &Plan, limits: Limits, root: Value<'_>, record: &mut Record) -> Result<(), Refusal> {
     record.used.fill(0);
-    Fill { plan, limits, record }.object(0, 0, root)
+    Fill { plan, limits, record }.object(0, ROOT, root)
 }
 
 struct Fill<'r> {

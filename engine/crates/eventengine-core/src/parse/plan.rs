@@ -4,6 +4,7 @@
 //! events are read (what is learned of their order is [`super::Parser`]'s).
 
 use super::names::Names;
+use super::record::ROOT;
 use super::scan::{TEXT_BYTES, Text};
 use super::schema::{
     FIELDS_MAX, Field, NAME_BYTES_MAX, Presence, SCHEMA_DEPTH_MAX, Schema, SchemaError, Type,
@@ -100,7 +101,7 @@ impl Plan {
             entries: Vec::new(),
             regions: Vec::new(),
             names: Vec::new(),
-            cells: 1 + schema.fields.len(),
+            cells: ROOT + 1 + schema.fields.len(),
         };
         plan.add_shape("", &schema.fields, 1, 1)?;
         if plan.entries.len() > ENTRIES_MAX {

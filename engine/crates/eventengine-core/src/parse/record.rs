@@ -11,10 +11,43 @@ use super::string::RawString;
 
 const ESCAPED: u64 = 1 << 63;
 
+/// Cells that share a cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u64; LINE_CELLS]);
+
+/// How many cells share a cache line.
+pub(super) const LINE_CELLS: usize = 8;
+
+/// Cells from a cache line's begin on: what is written to a whole line at once can be read from it soon.
+#[derive(Debug, Clone)]
+pub(super) struct Cells(Box<[Line]>);
+
+impl std::ops::Deref for Cells {
+    type Target = [u64];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u64] {
+        // SAFETY: a line is its cells and nothing else.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LINE_CELLS) }
+    }
+}
+
+impl std::ops::DerefMut for Cells {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u64] {
+        // SAFETY: a line is its cells and nothing else.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LINE_CELLS) }
+    }
+}
+
+/// Where the payload's own row begins: its fields' cells begin a cache line.
+pub(super) const ROOT: usize = LINE_CELLS - 1;
+
 /// The cells of one event; reused for the next.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
-    pub(super) cells: Box<[u64]>,
+    pub(super) cells: Cells,
     /// Rows in use of each region.
     pub(super) used: Box<[u32]>,
 }
@@ -22,7 +55,11 @@ pub(super) struct Record {
 impl Record {
     /// Cells for whatever a plan may read.
     pub(super) fn new(plan: &Plan) -> Record {
-        Record { cells: vec![0; plan.cells].into(), used: vec![0; plan.regions.len()].into() }
+        let lines = plan.cells.div_ceil(LINE_CELLS);
+        Record {
+            cells: Cells(vec![Line([0; LINE_CELLS]); lines].into()),
+            used: vec![0; plan.regions.len()].into(),
+        }
     }
 }
 
@@ -54,7 +91,7 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     #[inline(always)]
     pub(super) fn root(plan: &'a Plan, record: &'a Record, bytes: &'a [u8]) -> View<'a> {
-        View::of_row(plan, &record.cells, bytes, &plan.shapes[0], 0)
+        View::of_row(plan, &record.cells, bytes, &plan.shapes[0], ROOT)
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use super::index::Index;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::Lanes;
 use super::plan::{Entry, Kind, Plan, Shape};
-use super::record::Record;
+use super::record::{ROOT, Record};
 use super::scan::{TEXT_BYTES, Text};
 use super::scanner::Limits;
 
@@ -109,7 +109,7 @@ impl Template {
             return;
         }
         self.pause = (1 << (self.misses - MISSES_TO_LEARN)) - 1;
-        self.orders[0].seen = record.cells[0];
+        self.orders[0].seen = record.cells[ROOT];
         for (region, used) in plan.regions.iter().zip(&record.used) {
             if let Some(order) = self.orders.get_mut(region.shape)
                 && *used > 0
@@ -146,7 +146,8 @@ impl Template {
         self.orders[number].members = members;
         #[cfg(target_arch = "x86_64")]
         {
-            self.lanes[number] = Lanes::new(&self.steps[shape.first..][..members as usize], shape.fields);
+            self.lanes[number] =
+                Lanes::new(&self.steps[shape.first..][..members as usize], shape.fields, number == 0);
         }
     }
 }
