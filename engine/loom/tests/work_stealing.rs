@@ -7,7 +7,7 @@ use eventengine_core::executor::work_stealing::work_stealing;
 use eventengine_core::parse::{Payload, Refusal};
 use eventengine_core::pool::Pool;
 use eventengine_core::program::Schema;
-use eventengine_core::ring::{Descriptor, Kind};
+use eventengine_core::ring::{Descriptor, Kind, ring};
 use loom::cell::UnsafeCell;
 use loom::thread;
 
@@ -61,13 +61,14 @@ fn run(workers: usize, preemptions: usize) {
                 })
             })
             .collect();
+        let (mut lane, _) = ring(EVENTS);
         let descriptors: Vec<Descriptor> = (0..EVENTS as u8)
             .map(|event| {
                 let mut chunk = allocators[0].allocate().unwrap();
                 pool.bytes_mut(&mut chunk)[0] = event;
-                let descriptor =
+                let mut descriptor =
                     Descriptor { chunk: pool.send(chunk), length: 1, ..Descriptor::new(Kind::Event) };
-                feeds[0].offer(&descriptor);
+                feeds[0].offer(&mut descriptor, &mut lane);
                 descriptor
             })
             .collect();

@@ -43,6 +43,8 @@ const _: () = assert!(LANE_SLOTS[0] + LANE_SLOTS[1] + LANE_SLOTS[2] + LANE_SLOTS
 pub enum Kind {
     /// Apply the event in the chunk.
     Event,
+    /// The same, and its sender has read it already: see [`crate::executor::pinned`].
+    ReadEvent,
     /// Refuse the event in the chunk for `reason`; its payload may be cut.
     Refused,
     /// The partition was read up to `offset`; nothing but control markers lie before it.
@@ -65,6 +67,14 @@ pub enum Kind {
     DeadLetter,
     /// Commit everything before this; the cut buffer holds positions and after-images.
     Cut,
+}
+
+impl Kind {
+    /// Whether this is about an event that is to be applied.
+    #[inline(always)]
+    pub fn is_event(self) -> bool {
+        matches!(self, Kind::Event | Kind::ReadEvent)
+    }
 }
 
 /// One cache line that says what lies in a chunk, or what to do.
@@ -271,6 +281,13 @@ impl Producer {
             }
         }
         true
+    }
+
+    /// Whether the consumer has more than so many still to take, unpublished ones included. Looks at its progress only if
+    /// it seems so.
+    #[inline]
+    pub fn has_waiting(&mut self, descriptors: u64) -> bool {
+        self.tail - self.head_seen > descriptors && self.in_use() > descriptors
     }
 
     /// Descriptors that the consumer has not taken yet, unpublished ones included.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use eventengine_core::core::{PARTITIONS, Parts as CoreParts};
 use eventengine_core::cut::{CutReader, exchange};
-use eventengine_core::executor::work_stealing::Feed;
+use eventengine_core::executor::Feeds;
 use eventengine_core::pool::{Allocator, Pool};
 use eventengine_core::ring::{Consumer, LANE_EVENTS, LANE_SLOTS, LANES, Producer, RING_SLOTS, lanes, ring};
 use eventengine_core::stats::CoreStats;
@@ -40,7 +40,7 @@ struct Prepared {
     publish: Consumer,
     cut: CutReader,
     kafka: Option<(Allocator, [Producer; LANES])>,
-    feeds: Vec<Feed>,
+    feeds: Feeds,
     direct: Option<Direct>,
     replies: Replies,
     heap_profiles: Option<HeapProfiles>,

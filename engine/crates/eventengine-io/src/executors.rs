@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use eventengine_core::arena::Arena;
 use eventengine_core::core::{Core, Parts};
-use eventengine_core::executor::Pinned;
-use eventengine_core::executor::work_stealing::{Feed, WORKERS_MAX, Worker, work_stealing};
+use eventengine_core::executor::Feeds;
+use eventengine_core::executor::pinned::{BEHIND_EVENTS, pinned};
+use eventengine_core::executor::work_stealing::{WORKERS_MAX, Worker, work_stealing};
 use eventengine_core::identifiers::Identifiers;
 use eventengine_core::program::{Program, Schema};
 use eventengine_core::stats::Counter;
@@ -38,8 +39,8 @@ pub(crate) struct Machine {
     pub(crate) core: Body,
     /// The workers', none in the pinned executor.
     pub(crate) workers: Vec<Body>,
-    /// One for each I/O thread, none in the pinned executor.
-    pub(crate) feeds: Vec<Feed>,
+    /// One for each I/O thread.
+    pub(crate) feeds: Feeds,
     /// What the workers will say of themselves; to be shared before they start.
     pub(crate) reports: Vec<WorkerReport>,
 }
@@ -92,10 +93,11 @@ where
     P: for<'payload> Program<S::Event<'payload>> + 'static,
 {
     if placement.workers == 0 {
-        let mut core = Core::new(Pinned::new(schema), program, arena, parts);
+        let (executor, feeds) = pinned(schema, &parts.pool, parts.inputs.len(), BEHIND_EVENTS);
+        let mut core = Core::new(executor, program, arena, parts);
         core.count_identifiers(identifiers);
         let core: Body = Box::new(move |shared, placement| core_thread::run(shared, core, placement));
-        return Machine { core, workers: Vec::new(), feeds: Vec::new(), reports: Vec::new() };
+        return Machine { core, workers: Vec::new(), feeds, reports: Vec::new() };
     }
     let (executor, crew, feeds) =
         work_stealing(schema, &parts.pool, placement.workers, parts.inputs.len().max(1));

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use eventengine_core::core::{DIRECT_BASE, PARTITIONS, Parts};
 use eventengine_core::cut::{CutReader, exchange};
-use eventengine_core::executor::work_stealing::Feed;
+use eventengine_core::executor::Feed;
 use eventengine_core::pool::{Allocator, Pool};
 use eventengine_core::ring::{
     Consumer, Descriptor, Kind, LANE_EVENTS, LANES, PRIORITIES, Producer, RING_SLOTS, lanes, ring,
@@ -54,7 +54,7 @@ pub struct InProcess {
     lanes: [Producer; LANES],
     outcomes: Consumer,
     cut: CutReader,
-    feed: Option<Feed>,
+    feed: Option<Box<dyn Feed>>,
     threads: Vec<JoinHandle<()>>,
     placement: Placement,
 }
@@ -134,7 +134,7 @@ impl InProcess {
         self.allocator.prefetch(AHEAD, payload.len());
         let Some(mut chunk) = self.allocator.allocate() else { return false };
         pool.bytes_mut(&mut chunk)[..payload.len()].copy_from_slice(payload);
-        let descriptor = Descriptor {
+        let mut descriptor = Descriptor {
             partition: DIRECT_BASE,
             priority,
             chunk: pool.send(chunk),
@@ -143,7 +143,7 @@ impl InProcess {
             ..Descriptor::new(Kind::Event)
         };
         if let Some(feed) = &mut self.feed {
-            feed.offer(&descriptor);
+            feed.offer(&mut descriptor, &mut self.lanes[lane]);
         }
         let pushed = self.lanes[lane].push(descriptor);
         assert!(pushed.is_ok(), "the lane had room before the chunk was taken");
@@ -188,7 +188,8 @@ impl InProcess {
     }
 
     fn settle(&mut self, descriptor: &Descriptor, each: &mut impl FnMut(&Outcome<'_>)) {
-        let Ok(chunk) = self.shared.pool.claim(descriptor.chunk) else { return };
+        // SAFETY: it came through the ring of this thread's outcomes.
+        let Ok(chunk) = (unsafe { self.shared.pool.claim_as_receiver(descriptor.chunk) }) else { return };
         each(&Outcome {
             bytes: &self.shared.pool.bytes(&chunk)[..descriptor.length as usize],
             applied: descriptor.kind == Kind::Output,

@@ -40,7 +40,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use eventengine_core::core::DIRECT_BASE;
-use eventengine_core::executor::work_stealing::Feed;
+use eventengine_core::executor::Feed;
 use eventengine_core::parse::Reason;
 use eventengine_core::pool::{Allocator, Chunk, Releaser};
 use eventengine_core::ring::{Consumer, Descriptor, Kind, LANE_EVENTS, LANES, PRIORITIES, Producer};
@@ -189,7 +189,7 @@ pub struct Parts {
     /// Lanes to the core.
     pub lanes: [Producer; LANES],
     /// The way to the workers, if there are any.
-    pub feed: Option<Feed>,
+    pub feed: Option<Box<dyn Feed>>,
     /// Outcomes from the publisher.
     pub outcomes: Consumer,
     /// Rings when there are outcomes.
@@ -532,7 +532,7 @@ impl Server {
 
     /// Hands a complete event to the core.
     fn push(&mut self, id: u64, connection: &mut Connection, chunk: Chunk, length: usize, priority: u8) {
-        let descriptor = Descriptor {
+        let mut descriptor = Descriptor {
             source: self.parts.listening[connection.listening].source,
             priority,
             partition: DIRECT_BASE,
@@ -543,10 +543,11 @@ impl Server {
             number: connection.next_number(),
             ..Descriptor::new(Kind::Event)
         };
+        let lane = &mut self.parts.lanes[LANE_EVENTS + usize::from(priority)];
         if let Some(feed) = &mut self.parts.feed {
-            feed.offer(&descriptor);
+            feed.offer(&mut descriptor, lane);
         }
-        if self.parts.lanes[LANE_EVENTS + usize::from(priority)].push(descriptor).is_err() {
+        if lane.push(descriptor).is_err() {
             self.parts.shared.health.dead("the ring had no slot for an event that was taken");
             return;
         }

@@ -9,8 +9,9 @@ use eventengine_core::arena::Arena;
 use eventengine_core::changelog::{VALUE_BYTES_MAX, encode_key, encode_value};
 use eventengine_core::core::{Core, DIRECT_BASE, PARTITIONS, Parts, Step};
 use eventengine_core::cut::exchange;
-use eventengine_core::executor::work_stealing::{Feed, Worker, work_stealing};
-use eventengine_core::executor::{Executor, Pinned};
+use eventengine_core::executor::pinned::{BEHIND_EVENTS, pinned};
+use eventengine_core::executor::work_stealing::{Worker, work_stealing};
+use eventengine_core::executor::{Executor, Feed};
 use eventengine_core::parse::Limits;
 use eventengine_core::pool::{Allocator, Pool, RawChunk, Releaser};
 use eventengine_core::program::treasure_hunt::{HuntSchema, KIND_TEAM, Settings, TreasureHunt};
@@ -67,7 +68,8 @@ fn restored_slot(allocator: &mut Allocator, team: u32) -> Descriptor {
 #[test]
 fn the_pinned_executor_allocates_nothing() {
     let (pool, allocators) = Pool::new(2048, 1024, 1);
-    measure(Pinned::new(HuntSchema::new(SETTINGS, LIMITS)), Vec::new(), None, pool, allocators);
+    let (executor, mut feeds) = pinned(HuntSchema::new(SETTINGS, LIMITS), &pool, 1, BEHIND_EVENTS);
+    measure(executor, Vec::new(), feeds.pop(), pool, allocators);
 }
 
 #[test]
@@ -81,7 +83,7 @@ fn the_work_stealing_executor_allocates_nothing() {
 fn measure<X: Executor<Schema = HuntSchema>>(
     executor: X,
     mut workers: Vec<Worker<HuntSchema>>,
-    mut feed: Option<Feed>,
+    mut feed: Option<Box<dyn Feed>>,
     pool: Arc<Pool>,
     mut allocators: Vec<Allocator>,
 ) {
@@ -117,10 +119,10 @@ fn measure<X: Executor<Schema = HuntSchema>>(
             let chunk = send(&mut allocator, &bytes);
             let event =
                 Descriptor { partition: PARTITION, epoch, offset, chunk, ..Descriptor::new(Kind::Event) };
-            let event = Descriptor { length: bytes.len() as u32, ..event };
+            let mut event = Descriptor { length: bytes.len() as u32, ..event };
             let before = allocated.get();
             if let Some(feed) = &mut feed {
-                feed.offer(&event);
+                feed.offer(&mut event, &mut lanes[LANE_EVENTS]);
             }
             let priority = (number % 3) as u8;
             let admission = shedding.admit(priority, allocator.in_use(), u64::from(number));

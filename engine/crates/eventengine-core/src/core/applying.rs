@@ -65,7 +65,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         for _ in 0..self.inputs.len() {
             let next_input = if input + 1 == self.inputs.len() { 0 } else { input + 1 };
             let next = self.inputs[input][lane].peek();
-            if next.is_some_and(|next| next.kind != Kind::Event || self.executor.claim(next)) {
+            if next.is_some_and(|next| !next.kind.is_event() || self.executor.claim(next)) {
                 self.next_input = next_input;
                 return Some((lane, input));
             }
@@ -79,8 +79,9 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     fn look_ahead(&mut self, input: usize, lane: usize) {
         if let Some(later) = self.inputs[input][lane].peek_behind(EVENTS_AHEAD) {
             self.pool.prefetch(later.chunk, (later.length as usize).max(OUTPUT_BYTES_USUAL));
+            self.executor.prefetch(later);
         }
-        let Some(next) = self.inputs[input][lane].peek().filter(|next| next.kind == Kind::Event) else {
+        let Some(next) = self.inputs[input][lane].peek().filter(|next| next.kind.is_event()) else {
             return;
         };
         // SAFETY: it waits in a lane of this core's, which is the only one to claim what comes through it.
@@ -114,13 +115,14 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
             self.move_to(descriptor.partition, descriptor.offset);
             return Step::Control;
         }
-        let Ok(mut chunk) = self.pool.claim(descriptor.chunk) else {
+        // SAFETY: it came through a lane of this core's.
+        let Ok(mut chunk) = (unsafe { self.pool.claim_as_receiver(descriptor.chunk) }) else {
             // An event without its chunk can't be applied; its position must not pass over it silently.
             self.refuse(descriptor, None, Refusal::new(Reason::InvalidJson, 0));
             return Step::Event { ingested_at_nanoseconds: descriptor.ingested_at_nanoseconds };
         };
         let applied = match descriptor.kind {
-            Kind::Event => self.apply(descriptor, &mut chunk),
+            kind if kind.is_event() => self.apply(descriptor, &mut chunk),
             _ => {
                 let reason = Reason::from_number(descriptor.reason).unwrap_or(Reason::InvalidJson);
                 Err(Refusal::new(reason, descriptor.refusal_position() as usize))

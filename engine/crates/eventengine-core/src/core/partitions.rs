@@ -26,6 +26,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
             }
             Kind::Drop => self.drop_partition(descriptor.partition),
             Kind::Event
+            | Kind::ReadEvent
             | Kind::Refused
             | Kind::EndOfPartition
             | Kind::Output

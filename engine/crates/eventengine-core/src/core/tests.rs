@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cut::{CutReader, exchange};
-use crate::executor::Pinned;
+use crate::executor::pinned::{BEHIND_EVENTS, Pinned, pinned};
 use crate::parse::{Limits, PADDING, Payload};
 use crate::pool::Allocator;
 use crate::program::Origin;
@@ -75,7 +75,7 @@ impl Rig {
         let arena = Arena::new(256, PARTITIONS as u32, 11);
         Rig {
             core: Core::new(
-                Pinned::new(HuntSchema::new(SETTINGS, LIMITS)),
+                pinned(HuntSchema::new(SETTINGS, LIMITS), &pool, 0, BEHIND_EVENTS).0,
                 TreasureHunt::default(),
                 arena,
                 parts,

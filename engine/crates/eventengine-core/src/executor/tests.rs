@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 
-use super::work_stealing::{Feed, Job, Worker, work_stealing};
+use super::pinned::{Pinned, pinned};
+use super::work_stealing::{Job, Worker, work_stealing};
 use super::*;
 use crate::arena::Arena;
 use crate::core::{Core, DIRECT_BASE, PARTITIONS, Parts, Step};
@@ -68,7 +69,7 @@ impl Program<&[u8]> for Echo {
 struct Io {
     allocator: Allocator,
     lanes: [Producer; LANES],
-    feed: Option<Feed>,
+    feed: Box<dyn Feed>,
 }
 
 /// A core with everything around it; the test is all of its threads.
@@ -86,8 +87,18 @@ fn pool() -> (Arc<Pool>, Vec<Allocator>) {
     Pool::new(64, 64, IO_THREADS as u32)
 }
 
+/// The pinned executor, whose I/O threads help while more than so many events wait.
+fn pinned_rig(behind_events: u64) -> Rig<Pinned<Text>> {
+    let (pool, allocators) = pool();
+    let (executor, feeds) = pinned(Text, &pool, IO_THREADS, behind_events);
+    Rig::new(executor, pool, allocators, feeds)
+}
+
+/// No I/O thread ever helps.
+const NEVER: u64 = u64::MAX;
+
 impl<X: Executor<Schema = Text>> Rig<X> {
-    fn new(executor: X, pool: Arc<Pool>, allocators: Vec<Allocator>, feeds: Vec<Option<Feed>>) -> Rig<X> {
+    fn new(executor: X, pool: Arc<Pool>, allocators: Vec<Allocator>, feeds: Feeds) -> Rig<X> {
         let (publish, published) = ring(256);
         let (cut, _) = exchange(PARTITIONS, 1);
         let (producers, consumers): (Vec<_>, Vec<_>) = (0..IO_THREADS).map(|_| lanes()).unzip();
@@ -126,7 +137,7 @@ impl<X: Executor<Schema = Text>> Rig<X> {
         let number = sent.len();
         let text = format!("{}{partition}/{producer}/{priority}/{number}", if broken { "!" } else { "" });
         self.pool.bytes_mut(&mut chunk)[..text.len()].copy_from_slice(text.as_bytes());
-        let descriptor = Descriptor {
+        let mut descriptor = Descriptor {
             partition,
             epoch: 1,
             offset: number as i64,
@@ -137,10 +148,8 @@ impl<X: Executor<Schema = Text>> Rig<X> {
             ..Descriptor::new(Kind::Event)
         };
         let io = &mut self.io[io];
-        if let Some(feed) = &mut io.feed {
-            feed.offer(&descriptor);
-        }
         let lane = &mut io.lanes[LANE_EVENTS + usize::from(priority)];
+        io.feed.offer(&mut descriptor, lane);
         assert!(lane.push(descriptor).is_ok());
         lane.publish();
         sent.push(text);
@@ -233,25 +242,22 @@ fn play<X: Executor<Schema = Text>>(rig: &mut Rig<X>, workers: &mut [Worker<Text
 
 proptest! {
     #[test]
-    fn the_pinned_executor_keeps_every_producers_order(acts in acts()) {
-        let (pool, allocators) = pool();
-        let mut rig = Rig::new(Pinned::new(Text), pool, allocators, (0..IO_THREADS).map(|_| None).collect());
-        play(&mut rig, &mut [], acts);
+    fn the_pinned_executor_keeps_every_producers_order(acts in acts(), behind_events in 0..6_u64) {
+        play(&mut pinned_rig(behind_events), &mut [], acts);
     }
 
     #[test]
     fn the_work_stealing_executor_keeps_every_producers_order(acts in acts()) {
         let (pool, allocators) = pool();
         let (executor, mut workers, feeds) = work_stealing(Text, &pool, WORKERS, IO_THREADS);
-        let mut rig = Rig::new(executor, pool, allocators, feeds.into_iter().map(Some).collect());
+        let mut rig = Rig::new(executor, pool, allocators, feeds);
         play(&mut rig, &mut workers, acts);
     }
 }
 
 #[test]
 fn the_pinned_executor_reads_ahead_and_yet_every_payload_once_whatever_overtakes_it() {
-    let (pool, allocators) = pool();
-    let mut rig = Rig::new(Pinned::new(Text), pool, allocators, (0..IO_THREADS).map(|_| None).collect());
+    let mut rig = pinned_rig(NEVER);
     for number in 0..3 {
         rig.send(0, DIRECT_BASE, 1, 2, number == 1);
     }
@@ -268,9 +274,26 @@ fn the_pinned_executor_reads_ahead_and_yet_every_payload_once_whatever_overtakes
 }
 
 #[test]
+fn an_io_thread_reads_what_it_sends_while_the_core_is_behind_and_no_payload_is_read_twice() {
+    let mut rig = pinned_rig(4);
+    READS.set(0);
+    for number in 0..20 {
+        rig.send(0, DIRECT_BASE, 1, 1, number % 5 == 4);
+    }
+    assert_eq!(READS.get(), 15, "all but the five that were sent while no more than four waited");
+    rig.send(0, DIRECT_BASE, 1, 0, false);
+    assert_eq!(READS.get(), 15, "nothing waits in the other lane");
+    rig.run(100);
+    assert_eq!(READS.get(), 21);
+    rig.send(0, DIRECT_BASE, 1, 1, false);
+    assert_eq!(READS.get(), 21, "the core has caught up");
+    rig.run(100);
+    rig.assert_complete();
+}
+
+#[test]
 fn an_event_that_was_read_ahead_of_the_end_of_its_partition_is_never_taken_for_a_later_one() {
-    let (pool, allocators) = pool();
-    let mut rig = Rig::new(Pinned::new(Text), pool, allocators, (0..IO_THREADS).map(|_| None).collect());
+    let mut rig = pinned_rig(NEVER);
     rig.send(0, 0, 0, 0, false);
     rig.send(0, 0, 0, 0, false);
     rig.run(1);
@@ -291,7 +314,7 @@ fn an_event_that_was_read_ahead_of_the_end_of_its_partition_is_never_taken_for_a
 fn a_stalled_worker_holds_up_its_events_lane_and_no_other() {
     let (pool, allocators) = pool();
     let (executor, mut workers, feeds) = work_stealing(Text, &pool, WORKERS, IO_THREADS);
-    let mut rig = Rig::new(executor, pool, allocators, feeds.into_iter().map(Some).collect());
+    let mut rig = Rig::new(executor, pool, allocators, feeds);
     rig.send(0, 0, 0, 0, false);
     let item = workers[0].next().unwrap();
     let job = workers[0].begin(item).unwrap();
@@ -311,7 +334,7 @@ fn a_stalled_worker_holds_up_its_events_lane_and_no_other() {
 fn what_no_worker_has_begun_the_core_parses_itself() {
     let (pool, allocators) = pool();
     let (executor, mut workers, feeds) = work_stealing(Text, &pool, 1, IO_THREADS);
-    let mut rig = Rig::new(executor, pool, allocators, feeds.into_iter().map(Some).collect());
+    let mut rig = Rig::new(executor, pool, allocators, feeds);
     for _ in 0..20 {
         rig.send(0, 0, 0, 0, false);
     }
@@ -331,7 +354,7 @@ fn workers_on_their_own_threads_lose_nothing_and_keep_the_order() {
     let rounds = if crate::sync::is_checked_slowly() { 50 } else { 20_000 };
     let (pool, allocators) = pool();
     let (executor, workers, feeds) = work_stealing(Text, &pool, WORKERS, IO_THREADS);
-    let mut rig = Rig::new(executor, pool, allocators, feeds.into_iter().map(Some).collect());
+    let mut rig = Rig::new(executor, pool, allocators, feeds);
     let stop = AtomicBool::new(false);
     let parsed: Vec<_> = workers.iter().map(Worker::parsed).collect();
     std::thread::scope(|scope| {

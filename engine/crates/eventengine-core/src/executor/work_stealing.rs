@@ -17,18 +17,18 @@
 //! - A worker touches a chunk only between taking and finishing its event, and the core
 //!   claims the chunk only before or after.
 
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::parsed::ParsedEvents;
 use super::queue::{Filler, Taker, queue};
-use super::{EventOf, Executor};
+use super::{EventOf, Executor, Feed, Feeds};
 use crate::parse::Refusal;
 use crate::pool::{Chunk, Pool, RawChunk};
 use crate::program::Schema;
-use crate::ring::{Descriptor, Kind};
+use crate::ring::{Descriptor, Kind, Producer};
 use crate::stats::Counter;
-use crate::sync::{AtomicU32, UnsafeCell};
+use crate::sync::AtomicU32;
 
 /// Workers of one engine, at most.
 pub const WORKERS_MAX: usize = 16;
@@ -51,28 +51,15 @@ struct States {
     origins: Box<[AtomicU32]>,
 }
 
-type Parsed<S> = Result<<S as Schema>::Event<'static>, Refusal>;
-
-struct Table<S: Schema> {
-    pool: Arc<Pool>,
-    states: Arc<States>,
-    events: Box<[UnsafeCell<MaybeUninit<Parsed<S>>>]>,
-}
-
-// SAFETY: a place of `events` is written by the one worker that took its chunk's event and read by the core
-// after that worker's release; all else is atomic. A schema's events are `Send`.
-unsafe impl<S: Schema> Sync for Table<S> {}
-// SAFETY: as above.
-unsafe impl<S: Schema> Send for Table<S> {}
-
 /// The core's side.
 pub struct WorkStealing<S: Schema> {
     schema: S,
-    table: Arc<Table<S>>,
+    states: Arc<States>,
+    events: Arc<ParsedEvents<S>>,
 }
 
 /// An I/O thread's side.
-pub struct Feed {
+struct Queues {
     states: Arc<States>,
     queues: Box<[Filler]>,
     next: usize,
@@ -81,7 +68,8 @@ pub struct Feed {
 /// A worker's side. Belongs to one thread, which brings the waiting.
 pub struct Worker<S: Schema> {
     schema: S,
-    table: Arc<Table<S>>,
+    states: Arc<States>,
+    events: Arc<ParsedEvents<S>>,
     /// Its own queues first, then those of the others.
     queues: Box<[Taker]>,
     parsed: Arc<Counter>,
@@ -99,33 +87,33 @@ pub fn work_stealing<S: Schema>(
     pool: &Arc<Pool>,
     workers: usize,
     io_threads: usize,
-) -> (WorkStealing<S>, Vec<Worker<S>>, Vec<Feed>) {
+) -> (WorkStealing<S>, Vec<Worker<S>>, Feeds) {
     assert!((1..=WORKERS_MAX).contains(&workers));
     let chunks = 0..pool.chunks();
     let states = Arc::new(States {
         states: chunks.clone().map(|_| AtomicU32::new(0)).collect(),
-        origins: chunks.clone().map(|_| AtomicU32::new(0)).collect(),
+        origins: chunks.map(|_| AtomicU32::new(0)).collect(),
     });
-    let events = chunks.map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
-    let table = Arc::new(Table { pool: Arc::clone(pool), states: Arc::clone(&states), events });
+    let events = Arc::new(ParsedEvents::new(pool));
     let mut takers: Vec<Vec<Taker>> = vec![Vec::new(); workers];
-    let mut feeds = Vec::new();
+    let mut feeds = Feeds::new();
     for _ in 0..io_threads {
         let queues = takers.iter_mut().map(|takers| {
             let (filler, taker) = queue(QUEUE_ITEMS);
             takers.push(taker);
             filler
         });
-        feeds.push(Feed { queues: queues.collect(), states: Arc::clone(&states), next: 0 });
+        feeds.push(Box::new(Queues { queues: queues.collect(), states: Arc::clone(&states), next: 0 }));
     }
     let crew = (0..workers).map(|first| Worker {
         schema: schema.clone(),
-        table: Arc::clone(&table),
+        states: Arc::clone(&states),
+        events: Arc::clone(&events),
         queues: (0..workers).flat_map(|turn| takers[(first + turn) % workers].iter().cloned()).collect(),
         parsed: Arc::default(),
     });
     let crew = crew.collect();
-    (WorkStealing { schema, table }, crew, feeds)
+    (WorkStealing { schema, states, events }, crew, feeds)
 }
 
 /// Length and source of a chunk's payload in one word: no chunk is as long as 16 MiB.
@@ -159,9 +147,8 @@ impl States {
     }
 }
 
-impl Feed {
-    /// Offers an event to the workers. To be called before its descriptor is published.
-    pub fn offer(&mut self, descriptor: &Descriptor) {
+impl Feed for Queues {
+    fn offer(&mut self, descriptor: &mut Descriptor, _: &mut Producer) {
         let chunk = descriptor.chunk;
         if descriptor.kind != Kind::Event || chunk.is_none() {
             return;
@@ -202,7 +189,7 @@ impl<S: Schema> Worker<S> {
     /// Takes the event of a queue's item, unless the core has taken it.
     pub(super) fn begin(&mut self, item: u64) -> Option<Job> {
         let chunk = unpack(item);
-        self.table.states.take(chunk).ok().map(|()| Job(chunk))
+        self.states.take(chunk).ok().map(|()| Job(chunk))
     }
 
     /// The next item of the queues.
@@ -214,17 +201,11 @@ impl<S: Schema> Worker<S> {
     pub(super) fn finish(&mut self, job: Job) {
         let Job(chunk) = job;
         let index = chunk.index as usize;
-        let origin = self.table.states.origins[index].load(Ordering::Relaxed);
+        let origin = self.states.origins[index].load(Ordering::Relaxed);
         let (length, source) = (origin & LENGTH_MASK, (origin >> SOURCE_SHIFT) as u8);
-        // SAFETY: the core touches a chunk only when its event is in nobody else's hands, and it is in ours.
-        let payload = unsafe { self.table.pool.payload_in_transit(chunk.index, length as usize) };
-        let event = self.schema.read(payload.from_source(source));
-        // SAFETY: the event is in our hands, so nobody else touches its place. Lifetimes don't change the
-        // layout; the core shortens this one to that of the payload, which lies in the slab for as long.
-        self.table.events[index].with_mut(|place| unsafe {
-            place.cast::<Result<S::Event<'_>, Refusal>>().write(event);
-        });
-        self.table.states.states[index].store(chunk.generation | PARSED, Ordering::Release);
+        // SAFETY: the core touches a chunk and its place only when its event is in nobody else's hands, and it is in ours.
+        unsafe { self.events.read(&mut self.schema, chunk, length as usize, source) };
+        self.states.states[index].store(chunk.generation | PARSED, Ordering::Release);
         self.parsed.add(1);
     }
 }
@@ -233,14 +214,14 @@ impl<S: Schema> Executor for WorkStealing<S> {
     type Schema = S;
 
     fn is_ready(&self, descriptor: &Descriptor) -> bool {
-        descriptor.chunk.is_none() || self.table.states.of(descriptor.chunk) != TAKEN
+        descriptor.chunk.is_none() || self.states.of(descriptor.chunk) != TAKEN
     }
 
     fn claim(&mut self, descriptor: &Descriptor) -> bool {
-        if descriptor.chunk.is_none() || self.table.states.take(descriptor.chunk).is_ok() {
+        if descriptor.chunk.is_none() || self.states.take(descriptor.chunk).is_ok() {
             return true;
         }
-        self.table.states.of(descriptor.chunk) != TAKEN
+        self.states.of(descriptor.chunk) != TAKEN
     }
 
     unsafe fn read_ahead<'a>(
@@ -257,13 +238,13 @@ impl<S: Schema> Executor for WorkStealing<S> {
         pool: &'payload Pool,
         chunk: &'payload mut Chunk,
     ) -> Result<EventOf<'payload, Self>, Refusal> {
-        if self.table.states.of(descriptor.chunk) != PARSED {
-            let payload = pool.payload(chunk, descriptor.length as usize);
-            return self.schema.read(payload.from_source(descriptor.source));
+        if self.states.of(descriptor.chunk) == PARSED
+            // SAFETY: the state says that a worker is done with it, and nobody writes there until the chunk is used
+            // again. What it borrows are the chunk's bytes, which nobody touches while the chunk is borrowed.
+            && let Some(event) = unsafe { self.events.get(descriptor.chunk) }
+        {
+            return event;
         }
-        // SAFETY: the state says that a worker has written it, and nobody writes there until the chunk is
-        // used again. What it borrows are the chunk's bytes, which nobody touches while the chunk is borrowed.
-        self.table.events[descriptor.chunk.index as usize]
-            .with(|place| unsafe { place.cast::<Result<S::Event<'payload>, Refusal>>().read() })
+        self.schema.read(pool.payload(chunk, descriptor.length as usize).from_source(descriptor.source))
     }
 }

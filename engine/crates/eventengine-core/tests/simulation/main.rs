@@ -81,6 +81,7 @@ struct Tally {
     direct: u64,
     rolled_back: u64,
     parsed_by_workers: u64,
+    read_by_senders: u64,
 }
 
 struct World {
@@ -203,6 +204,7 @@ impl World {
         self.tally.direct += figures.direct;
         self.tally.rolled_back += figures.rolled_back;
         self.tally.parsed_by_workers += figures.parsed_by_workers;
+        self.tally.read_by_senders += figures.read_by_senders;
     }
 }
 
@@ -252,6 +254,7 @@ fn outputs_offsets_and_changelog_are_those_of_the_model_whatever_fails() {
         ("shed events", faults(|tally| tally.shed)),
         ("direct events", faults(|tally| tally.direct)),
         ("events parsed by workers", faults(|tally| tally.parsed_by_workers)),
+        ("events read by their senders", faults(|tally| tally.read_by_senders)),
         ("rollbacks", faults(|tally| tally.rolled_back)),
     ] {
         assert!(count > 0, "no {what} in the short form: it proves less than it says");

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use eventengine_core::arena::{Arena, Settings};
 use eventengine_core::core::{Core, DIRECT_BASE, PARTITIONS, Parts, Step};
 use eventengine_core::cut::{CutReader, exchange};
-use eventengine_core::executor::Pinned;
-use eventengine_core::executor::work_stealing::{Feed, WorkStealing, Worker, work_stealing};
+use eventengine_core::executor::Feed;
+use eventengine_core::executor::pinned::{Pinned, pinned};
+use eventengine_core::executor::work_stealing::{WorkStealing, Worker, work_stealing};
 use eventengine_core::pool::{Allocator, Pool, RawChunk, Releaser};
 use eventengine_core::ring::{
     Consumer, Descriptor, Kind, LANE_CONTROL, LANE_EVENTS, LANES, Producer, lanes, ring,
@@ -25,6 +26,8 @@ const CHUNKS: u32 = 96;
 const CUT_RECORDS: usize = 24;
 const CREDIT: u64 = 40;
 const WORKERS: usize = 2;
+/// Events that may wait before their senders read some themselves.
+const BEHIND_EVENTS: u64 = 8;
 /// Rounds that may pass before what is waited for counts as never coming.
 const PATIENCE: usize = 10_000;
 
@@ -44,7 +47,8 @@ enum Machine {
 struct Io {
     allocator: Allocator,
     lanes: [Producer; LANES],
-    feed: Option<Feed>,
+    feed: Option<Box<dyn Feed>>,
+    read_by_senders: u64,
 }
 
 /// What an engine went through.
@@ -55,6 +59,7 @@ pub struct Figures {
     pub direct: u64,
     pub rolled_back: u64,
     pub parsed_by_workers: u64,
+    pub read_by_senders: u64,
 }
 
 /// See the module.
@@ -112,7 +117,8 @@ impl Node {
         .expect("no tenant has a reserve");
         let (machine, mut feeds) = match executors {
             Executors::Pinned => {
-                (Machine::Pinned(Core::new(Pinned::new(EntrySchema), Ledger, arena, parts)), Vec::new())
+                let (executor, feeds) = pinned(EntrySchema, &pool, 2, BEHIND_EVENTS);
+                (Machine::Pinned(Core::new(executor, Ledger, arena, parts)), feeds)
             }
             Executors::WorkStealing => {
                 let (executor, crew, feeds) = work_stealing(EntrySchema, &pool, WORKERS, 2);
@@ -123,6 +129,7 @@ impl Node {
             allocator: allocators.pop().expect("one for each I/O thread"),
             lanes,
             feed: feeds.pop(),
+            read_by_senders: 0,
         };
         let (kafka, direct) = (io(kafka.0), io(direct.0));
         Node {
@@ -157,7 +164,8 @@ impl Node {
             Machine::WorkStealing(_, crew) => crew.iter().map(|worker| worker.parsed().get()).sum(),
         };
         let rolled_back = self.stats.refused[rolled_back].get();
-        Figures { rolled_back, parsed_by_workers, ..self.figures }
+        let read_by_senders = self.kafka.read_by_senders + self.direct.read_by_senders;
+        Figures { rolled_back, parsed_by_workers, read_by_senders, ..self.figures }
     }
 
     fn control(&mut self, descriptor: Descriptor) {
@@ -410,10 +418,12 @@ impl Node {
 }
 
 impl Io {
-    fn push(&mut self, priority: usize, descriptor: Descriptor) {
+    fn push(&mut self, priority: usize, mut descriptor: Descriptor) {
+        let lane = &mut self.lanes[LANE_EVENTS + priority];
         if let Some(feed) = &mut self.feed {
-            feed.offer(&descriptor);
+            feed.offer(&mut descriptor, lane);
         }
-        assert!(self.lanes[LANE_EVENTS + priority].push(descriptor).is_ok());
+        self.read_by_senders += u64::from(descriptor.kind == Kind::ReadEvent);
+        assert!(lane.push(descriptor).is_ok());
     }
 }

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use eventengine_core::core::RESTORE_HEADER_BYTES;
-use eventengine_core::executor::work_stealing::Feed;
+use eventengine_core::executor::Feed;
 use eventengine_core::parse::Reason;
 use eventengine_core::pool::Allocator;
 use eventengine_core::ring::{Descriptor, Kind, LANE_CONTROL, LANE_EVENTS, LANES, Producer};
@@ -62,7 +62,7 @@ pub struct Parts {
     /// Lanes to the core.
     pub lanes: [Producer; LANES],
     /// The way to the workers, if there are any.
-    pub feed: Option<Feed>,
+    pub feed: Option<Box<dyn Feed>>,
     /// Where the publisher finds the group member.
     pub member: Member,
 }
@@ -79,7 +79,7 @@ struct State {
     shared: Arc<Shared>,
     allocator: Allocator,
     lanes: [Producer; LANES],
-    feed: Option<Feed>,
+    feed: Option<Box<dyn Feed>>,
     restorer: Arc<Restorer>,
     topic: CString,
     messages: Option<Arc<Mutex<Queue>>>,
@@ -408,11 +408,12 @@ impl State {
         }
     }
 
-    fn push(&mut self, descriptor: Descriptor) {
+    fn push(&mut self, mut descriptor: Descriptor) {
+        let lane = &mut self.lanes[LANE_EVENTS];
         if let Some(feed) = &mut self.feed {
-            feed.offer(&descriptor);
+            feed.offer(&mut descriptor, lane);
         }
-        if self.lanes[LANE_EVENTS].push(descriptor).is_err() {
+        if lane.push(descriptor).is_err() {
             self.shared.health.dead("the ring had no slot for an event that was taken");
         }
     }

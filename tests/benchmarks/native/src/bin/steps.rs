@@ -13,7 +13,7 @@ use eventengine_benchmarks::{refuse, report};
 use eventengine_core::arena::Arena;
 use eventengine_core::core::{Core, DIRECT_BASE, PARTITIONS, Parts, Step};
 use eventengine_core::cut::{CutReader, exchange};
-use eventengine_core::executor::Pinned;
+use eventengine_core::executor::pinned::{BEHIND_EVENTS, Pinned, pinned};
 use eventengine_core::parse::Limits;
 use eventengine_core::pool::{Allocator, Pool, Releaser};
 use eventengine_core::program::treasure_hunt::{HuntSchema, Settings, TreasureHunt};
@@ -63,7 +63,7 @@ impl Bench {
         let arena = Arena::new(ARENA_SLOTS, PARTITIONS as u32, ARENA_SEED);
         Bench {
             core: Core::new(
-                Pinned::new(HuntSchema::new(HUNT, LIMITS)),
+                pinned(HuntSchema::new(HUNT, LIMITS), &pool, 0, BEHIND_EVENTS).0,
                 TreasureHunt::default(),
                 arena,
                 parts,

@@ -1,0 +1,79 @@
+//! Parsed events on their way to the core: a table beside the slab, with a place for each chunk.
+//!
+//! Owns the events that another thread than the core's has read. An event's place is written by whoever has its chunk's
+//! payload to itself, and read by the core after that thread has handed the event over by some store that the core has
+//! seen; this module makes no order of its own. A place knows its chunk's generation, so that what was read of an earlier
+//! payload is never taken for a later one's. What an event borrows are its chunk's bytes, which live as long as the pool.
+
+use std::sync::Arc;
+
+use crate::parse::Refusal;
+use crate::pool::{Pool, RawChunk};
+use crate::prefetch;
+use crate::program::Schema;
+use crate::sync::UnsafeCell;
+
+/// What came of a payload, and of which chunk it was.
+type Parsed<Event> = (RawChunk, Result<Event, Refusal>);
+
+/// Places don't share cache lines: each goes from one CPU to another by itself.
+#[repr(align(64))]
+struct Place<S: Schema>(UnsafeCell<Option<Parsed<S::Event<'static>>>>);
+
+/// See the module.
+pub(super) struct ParsedEvents<S: Schema> {
+    pool: Arc<Pool>,
+    places: Box<[Place<S>]>,
+}
+
+// SAFETY: places are reached by the unsafe methods alone, whose callers see to the order; a schema's events are `Send`.
+unsafe impl<S: Schema> Sync for ParsedEvents<S> {}
+// SAFETY: as above.
+unsafe impl<S: Schema> Send for ParsedEvents<S> {}
+
+impl<S: Schema> ParsedEvents<S> {
+    /// A table for the chunks of a pool.
+    pub(super) fn new(pool: &Arc<Pool>) -> ParsedEvents<S> {
+        let place = |_| Place(UnsafeCell::new(None));
+        ParsedEvents { pool: Arc::clone(pool), places: (0..pool.chunks()).map(place).collect() }
+    }
+
+    /// Reads the payload in a chunk on its way, and keeps what came of it.
+    ///
+    /// # Safety
+    /// Nobody else touches the chunk's bytes or its place meanwhile.
+    pub(super) unsafe fn read(&self, schema: &mut S, chunk: RawChunk, length: usize, source: u8) {
+        // SAFETY: the caller has the bytes to itself.
+        let payload = unsafe { self.pool.payload_in_transit(chunk.index, length) };
+        let event = schema.read(payload.from_source(source));
+        // SAFETY: the caller has the place to itself. Lifetimes don't change the layout; `get` shortens this one to that
+        // of the payload, which lies in the slab for as long.
+        self.places[chunk.index as usize].0.with_mut(|place| unsafe {
+            place.cast::<Option<Parsed<S::Event<'_>>>>().write(Some((chunk, event)));
+        });
+    }
+
+    /// What came of the payload in a chunk; none if it was not read since the chunk was handed out.
+    ///
+    /// # Safety
+    /// Nobody touches the chunk's place meanwhile, or the bytes that the event borrows for as long as it lives.
+    #[inline(always)]
+    pub(super) unsafe fn get<'payload>(
+        &self,
+        chunk: RawChunk,
+    ) -> Option<Result<S::Event<'payload>, Refusal>> {
+        let place = self.places.get(chunk.index as usize)?;
+        // SAFETY: left alone meanwhile; as to the lifetime, see `read`.
+        let parsed =
+            place.0.with(|place| unsafe { place.cast::<Option<Parsed<S::Event<'payload>>>>().read() });
+        parsed.filter(|(of, _)| *of == chunk).map(|(_, event)| event)
+    }
+
+    /// Asks for the place of a chunk that is going to be read.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, chunk: RawChunk) {
+        if let Some(place) = self.places.get(chunk.index as usize) {
+            prefetch::to_read(place);
+        }
+    }
+}
