@@ -26,6 +26,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -170,6 +171,16 @@ func client(o options) (*http.Client, error) {
 	return &http.Client{Transport: transport, Timeout: time.Duration(o.timeout * float64(time.Second))}, nil
 }
 
+// sleepUntil sleeps in the kernel. Go's own timers are up to a millisecond late where nothing else wakes the program,
+// because its poller waits in whole milliseconds, and that would count as latency of whatever is asked.
+func sleepUntil(due time.Time) {
+	for left := time.Until(due); left > 0; left = time.Until(due) {
+		wish := syscall.NsecToTimespec(left.Nanoseconds())
+		// What interrupts it is no reason to ask too early.
+		_ = syscall.Nanosleep(&wish, nil)
+	}
+}
+
 func ask(asking *http.Client, url string) (int, []byte, error) {
 	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
 	if err != nil {
@@ -221,7 +232,7 @@ func measure(o options) (*result, error) {
 	counted := begin.Add(time.Duration(o.warmup * float64(time.Second)))
 	for index := 0; float64(index) < o.rate*(o.warmup+o.seconds); index++ {
 		due := begin.Add(time.Duration(float64(index) / o.rate * float64(time.Second)))
-		time.Sleep(time.Until(due))
+		sleepUntil(due)
 		path, counts := paths[index%len(paths)], !due.Before(counted)
 		select {
 		case room <- struct{}{}:
