@@ -46,7 +46,7 @@ Usable = Callable[[History, int], bool]
 
 
 def _has_sample(history: History, second: int) -> bool:
-    return history.at(second) is not None
+    return history.has(second)
 
 
 def newest_common_second(

@@ -22,7 +22,7 @@ from .snapshot_views import SnapshotView, SourceView
 KAFKA: Final = "kafka"
 
 
-class PartitionSample(msgspec.Struct, frozen=True, gc=False):
+class PartitionSample(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A partition that the pod claims. `lag_events` is None where it could not be measured."""
 
     partition: int
@@ -32,7 +32,7 @@ class PartitionSample(msgspec.Struct, frozen=True, gc=False):
     """Offset up to which events were applied."""
 
 
-class SourceSample(msgspec.Struct, frozen=True, gc=False):
+class SourceSample(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One source of the pod and the partitions of it that the pod claims."""
 
     name: str
@@ -48,7 +48,7 @@ class SourceSample(msgspec.Struct, frozen=True, gc=False):
         return self.type == KAFKA or self.partitions_total > 0
 
 
-class PodSample(msgspec.Struct, frozen=True, gc=False):
+class PodSample(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What one pod measured on one whole second."""
 
     sampled_at_seconds: int

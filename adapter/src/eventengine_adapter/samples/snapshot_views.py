@@ -15,7 +15,10 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What the engine counts with; anything beyond is no measurement, and could not be packed (`store`)."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Ratio = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -26,7 +29,7 @@ class IdentityView(msgspec.Struct, frozen=True, gc=False):
     namespace: str
     pod: str
     incarnation: str
-    started_at_seconds: int = 0
+    started_at_seconds: Whole = 0
 
 
 class ReadinessView(msgspec.Struct, frozen=True, gc=False):
@@ -45,8 +48,8 @@ class PartitionView(msgspec.Struct, frozen=True, gc=False):
     """One owned partition."""
 
     partition: Count
-    assigned_at_seconds: int = 0
-    position: int | None = None
+    assigned_at_seconds: Whole = 0
+    position: Whole | None = None
     lag_events: Count | None = None
 
 
@@ -97,7 +100,7 @@ class SnapshotView(msgspec.Struct, frozen=True, gc=False):
     """One sample."""
 
     version: Literal[1]
-    sampled_at_seconds: int
+    sampled_at_seconds: Whole
     identity: IdentityView
     readiness: ReadinessView
     buffer_pool: UtilisationView

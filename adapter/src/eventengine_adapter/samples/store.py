@@ -1,7 +1,9 @@
 """The last samples of every pod, why the newest is not newer, what brokers said, and the lags' trends.
 
 Bounded twice: `SECONDS_KEPT` samples a pod and one of the brokers an engine, and
-only pods and engines that the fleet still has. The store is written by the sampling loop and read by requests,
+only pods and engines that the fleet still has. All but the newest samples are packed:
+those of a thousand pods would be the largest part of the adapter's memory, and little
+is asked of them. The store is written by the sampling loop and read by requests,
 both on the event loop's thread: no method awaits, so none sees half a change.
 """
 
@@ -10,6 +12,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any, Final, TypeVar
+
+import msgspec
 
 from .broker_lag import BrokerSample
 from .pod_samples import PodSample
@@ -23,13 +27,21 @@ SECONDS_KEPT: Final = 28
 """Enough for a window of fifteen seconds that ends ten seconds ago, with a little to spare."""
 
 
+SAMPLES_UNPACKED: Final = 3
+"""The newest samples are kept as they are: answers are made from them."""
+
+_PACK: Final = msgspec.msgpack.Encoder().encode
+_UNPACK: Final = msgspec.msgpack.Decoder(PodSample).decode
+
+
 class History:
     """The samples of one pod, by the second they were closed on."""
 
-    __slots__ = ("_by_second", "failure", "newest_second", "oldest_second")
+    __slots__ = ("_packed", "_recent", "failure", "newest_second", "oldest_second")
 
     def __init__(self) -> None:
-        self._by_second: dict[int, PodSample] = {}
+        self._recent: dict[int, PodSample] = {}
+        self._packed: dict[int, bytes] = {}
         self.failure: str | None = None
         """Why the last attempt to read this pod gave no sample; None after one that did."""
         self.newest_second: int | None = None
@@ -39,15 +51,32 @@ class History:
 
     def add(self, sample: PodSample) -> None:
         """Keep `sample`, and let go of the oldest where that makes too many."""
-        self._by_second[sample.sampled_at_seconds] = sample
-        while len(self._by_second) > SECONDS_KEPT:
-            del self._by_second[min(self._by_second)]
-        self.newest_second = max(self._by_second)
-        self.oldest_second = min(self._by_second)
+        recent, packed = self._recent, self._packed
+        packed.pop(sample.sampled_at_seconds, None)
+        recent[sample.sampled_at_seconds] = sample
+        if len(recent) > SAMPLES_UNPACKED:
+            second = min(recent)
+            packed[second] = _PACK(recent.pop(second))
+        if len(recent) + len(packed) > SECONDS_KEPT:
+            del packed[min(packed)]
+        self.newest_second = max(recent)
+        self.oldest_second = min(min(recent), min(packed)) if packed else min(recent)
+
+    def has(self, second: int) -> bool:
+        """Whether there is a sample that was closed on `second`."""
+        return second in self._recent or second in self._packed
+
+    @property
+    def is_gapless(self) -> bool:
+        """Whether there is a sample of each second from the oldest to the newest."""
+        if self.newest_second is None or self.oldest_second is None:
+            return False
+        return len(self._recent) + len(self._packed) == self.newest_second - self.oldest_second + 1
 
     def at(self, second: int) -> PodSample | None:
         """The sample that was closed on `second`."""
-        return self._by_second.get(second)
+        packed = self._packed.get(second)
+        return self._recent.get(second) if packed is None else _UNPACK(packed)
 
     def rate_base(self, second: int) -> tuple[PodSample, PodSample | None] | None:
         """The samples that a rate ending at `second` is computed from; None where one is missing.
