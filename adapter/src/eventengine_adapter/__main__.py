@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -113,8 +114,8 @@ class Adapter:
                 "authentication-known": self._authentication.synced.is_set,
                 "certificate-loaded": lambda: self._tls.loaded,
                 "engine-pods-known": self._pods.synced,
-                "samples-read": self._sampling.has_caught_up,
-                "endpoints-read": self._endpoint_sampling.has_caught_up,
+                "samples-read": self._sampling.caught_up.is_set,
+                "endpoints-read": self._endpoint_sampling.caught_up.is_set,
                 "not-draining": lambda: not self._draining.begun,
             },
         )
@@ -182,7 +183,18 @@ class Adapter:
         _log.info("serving the metrics APIs on %s port %d", address.host, address.port)
         if self._settings.keda_listen is not None:
             stack.push_async_callback(await self._serve_keda(self._settings.keda_listen))
+        await self._settle()
         await asyncio.Event().wait()
+
+    async def _settle(self) -> None:
+        """Once everything was read, take what is there by then out of the sight of the collector of cycles.
+
+        It stays for as long as the adapter runs. Looking through it again and again would make the slowest answers.
+        """
+        await self._sampling.caught_up.wait()
+        await self._endpoint_sampling.caught_up.wait()
+        gc.collect()
+        gc.freeze()
 
     async def _serve_keda(self, address: Address) -> Callable[[], Awaitable[None]]:
         """Open the port that KEDA asks, and give back what closes it."""

@@ -25,13 +25,20 @@ def refused(world: World, selector: str | None = None) -> ApiError:
     return caught.value
 
 
+def observe(world: World, second: int) -> None:
+    """What happens each second."""
+    forecasts.forget(world.fleet(), world.store, second)
+    for engine in world.fleet().all_engines():
+        forecasts.observe(engine, world.store, second)
+
+
 def live(world: World, lag: Callable[[int], int | None], *, seconds: int = TREND_SECONDS + 1) -> None:
     """Let a pod of two partitions live until now, its lag a function of the seconds it still has to go."""
     world.pod("hunt-a")
     for second in range(world.second - seconds + 1, world.second + 1):
         value = lag(world.second - second)
         world.sample("hunt-a", second=second, partitions={0: value, 1: 0}, total=2)
-        forecasts.observe(world.fleet(), world.store, second + 1)
+        observe(world, second + 1)
 
 
 # --- the method ----------------------------------------------------------------------------------------------

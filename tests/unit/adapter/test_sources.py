@@ -11,7 +11,7 @@ from eventengine_adapter.samples.fleets import Engine, EnginePod, Fleet
 from eventengine_adapter.samples.pod_samples import PodSample
 from eventengine_adapter.samples.store import SECONDS_KEPT, SampleStore
 from eventengine_adapter.sources.engine_pods import keep_engine, keep_owned, keep_pod, resolve_fleet
-from eventengine_adapter.sources.sampling import READ_AT_ONCE, Sampling
+from eventengine_adapter.sources.sampling import SLICE_PODS_MIN, Sampling
 from eventengine_adapter.sources.snapshot_reading import Outcome, ReadError, interpret
 
 NOW = 1_795_255_200
@@ -218,14 +218,16 @@ class Pods:
             self.reading -= 1
 
 
-def sampling(pods: Pods, reads_max: int = 10, known: bool = True) -> tuple[Sampling, SampleStore]:
+def sampling(
+    pods: Pods, reads_max: int = 10, known: bool = True, late_seconds: float = 0
+) -> tuple[Sampling, SampleStore]:
     store = SampleStore()
     engine_pods = tuple(
         EnginePod("default", name, f"uid-{name}", "hunt", "10.0.0.1", True) for name in sorted(pods.kept)
     )
     fleet = Fleet([Engine("default", "hunt", "ee", {}, engine_pods)])
     return (
-        Sampling(lambda: fleet, lambda: known, pods, store, lambda: NOW + 0.05, reads_max),
+        Sampling(lambda: fleet, lambda: known, pods, store, lambda: NOW + 0.05 + late_seconds, reads_max),
         store,
     )
 
@@ -235,6 +237,13 @@ async def settle(loop: Sampling, name: str | None = None) -> None:
     tasks = [task for uid, task in loop._reading.items() if name is None or uid == f"uid-{name}"]
     async with asyncio.timeout(5):
         await asyncio.gather(*tasks)
+
+
+async def begin_all(loop: Sampling) -> None:
+    """Wait until the last slice of the round has begun."""
+    async with asyncio.timeout(5):
+        while loop._next_slice is not None:  # noqa: ASYNC110 - nobody else waits for a slice
+            await asyncio.sleep(0)
 
 
 async def test_the_first_contact_reads_what_the_pod_still_keeps() -> None:
@@ -268,6 +277,17 @@ async def test_a_second_that_was_missed_is_read_while_the_pod_keeps_it() -> None
     assert all(store.history("uid-a").at(second) for second in range(NOW, NOW + 4))
 
 
+async def test_a_read_that_is_late_itself_does_not_ask_for_what_was_missed() -> None:
+    pods = Pods({"a": {NOW - 2, NOW - 1, NOW}})
+    loop, store = sampling(pods, late_seconds=1.5)
+    store.record("uid-a", [PodSample(NOW - 3, "one", 0, True, {}, {}, ())])
+
+    loop.start_round(NOW)
+    await settle(loop)
+
+    assert pods.asked == [("a", NOW)]
+
+
 async def test_a_sample_that_is_not_closed_yet_is_asked_for_again_and_then_the_newest_is_taken() -> None:
     pods = Pods({"a": {NOW - 3}})
     loop, store = sampling(pods)
@@ -297,11 +317,17 @@ async def test_a_hanging_pod_delays_nobody_and_is_not_read_twice_at_a_time() -> 
 
 async def test_the_number_of_reads_at_a_time_is_bounded() -> None:
     pods = Pods({f"pod-{number}": {NOW} for number in range(50)})
+    pods.hanging = dict.fromkeys(pods.kept, asyncio.Event())
     loop, _ = sampling(pods, reads_max=4)
 
     loop.start_round(NOW)
+    await begin_all(loop)
+    assert len(pods.asked) == 4
+    for answered in pods.hanging.values():
+        answered.set()
     await settle(loop)
 
+    assert {name for name, _ in pods.asked} == pods.kept.keys()
     assert pods.reading_max == 4
 
 
@@ -320,13 +346,13 @@ async def test_a_clock_that_is_set_back_leaves_no_samples_of_the_future() -> Non
 async def test_it_has_caught_up_once_every_pod_was_tried_even_in_vain() -> None:
     pods = Pods({"a": {NOW}, "b": set()})
     loop, store = sampling(pods)
-    assert not loop.has_caught_up()
+    assert not loop.caught_up.is_set()
 
     loop.start_round(NOW)
-    assert not loop.has_caught_up()
+    assert not loop.caught_up.is_set()
     await settle(loop)
 
-    assert loop.has_caught_up()
+    assert loop.caught_up.is_set()
     assert store.history("uid-b").failure == "it has no sample to give"
 
 
@@ -335,7 +361,7 @@ async def test_it_has_not_caught_up_before_the_pods_are_known() -> None:
 
     loop.start_round(NOW)
 
-    assert not loop.has_caught_up()
+    assert not loop.caught_up.is_set()
 
 
 def test_the_store_keeps_a_bounded_past_and_forgets_pods_that_are_gone() -> None:
@@ -349,26 +375,33 @@ def test_the_store_keeps_a_bounded_past_and_forgets_pods_that_are_gone() -> None
     assert store.history("uid-a").newest_second is None
 
 
-async def settle_all(loop: Sampling) -> None:
-    """Wait until all that is due was read, too."""
-    last = max(handle.when() for handle in loop._due.values())
-    done = asyncio.Event()
-    asyncio.get_running_loop().call_at(last + 0.01, done.set)
-    await done.wait()
-    await settle(loop)
-
-
-async def test_the_reads_of_a_large_fleet_are_spread_and_a_new_round_replaces_what_is_left_of_the_old() -> (
-    None
-):
-    pods = Pods({f"pod-{number:03}": {NOW, NOW + 1} for number in range(READ_AT_ONCE + 1)})
+async def test_the_reads_of_a_large_fleet_are_spread_and_each_pod_is_read_before_any_is_read_again() -> None:
+    """However slow the machine is: pods that are always the last would never be read."""
+    pods = Pods({f"pod-{number:03}": {NOW, NOW + 1, NOW + 2} for number in range(3 * SLICE_PODS_MIN)})
     loop, store = sampling(pods)
 
     loop.start_round(NOW)
     await settle(loop)
     assert len(pods.asked) < len(pods.kept)
     loop.start_round(NOW + 1)
-    await settle_all(loop)
+    await begin_all(loop)
+    await settle(loop)
+    assert {asked for asked in pods.asked if (asked[1] or 0) >= NOW} == {(name, NOW) for name in pods.kept}
 
-    assert all(store.history(f"uid-{name}").newest_second == NOW + 1 for name in pods.kept)
-    assert NOW + 1 in dict(reversed(pods.asked)).values()
+    loop.start_round(NOW + 2)
+    await begin_all(loop)
+    await settle(loop)
+    assert all(store.history(f"uid-{name}").newest_second == NOW + 2 for name in pods.kept)
+
+
+async def test_a_clock_that_is_set_back_ends_a_round_of_the_future() -> None:
+    pods = Pods({f"pod-{number:03}": {NOW - 60, NOW} for number in range(3 * SLICE_PODS_MIN)})
+    loop, store = sampling(pods)
+
+    loop.start_round(NOW)
+    loop.start_round(NOW - 60)
+    await begin_all(loop)
+    await settle(loop)
+
+    newest = {name: store.history(f"uid-{name}").newest_second for name in pods.kept}
+    assert list(newest.values()).count(NOW - 60) >= 2 * SLICE_PODS_MIN, newest

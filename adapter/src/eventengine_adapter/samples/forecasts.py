@@ -27,17 +27,19 @@ _OBSERVED_SECONDS: Final = 3
 """How long a second is looked at again while its lag is not known: samples arrive late, but not for ever."""
 
 
-def observe(fleet: Fleet, store: SampleStore, second: int) -> None:
-    """Keep what the lag of each engine was on the seconds before `second`, where it is known by now."""
-    engines = fleet.all_engines()
-    store.trends.retain({engine.uid for engine in engines}, second - TREND_SECONDS)
-    for engine in engines:
-        if not engine.pods:
-            continue
-        for past in range(second - 1, second - 1 - _OBSERVED_SECONDS, -1):
-            if store.trends.knows(engine.uid, past):
-                break
-            _observe_second(engine, store, past)
+def forget(fleet: Fleet, store: SampleStore, second: int) -> None:
+    """Forget the trends of engines that are gone, and what is too long past on `second`."""
+    store.trends.retain({engine.uid for engine in fleet.all_engines()}, second - TREND_SECONDS)
+
+
+def observe(engine: Engine, store: SampleStore, second: int) -> None:
+    """Keep what the lag of an engine was on the seconds before `second`, where it is known by now."""
+    if not engine.pods:
+        return
+    for past in range(second - 1, second - 1 - _OBSERVED_SECONDS, -1):
+        if store.trends.knows(engine.uid, past):
+            break
+        _observe_second(engine, store, past)
 
 
 def _observe_second(engine: Engine, store: SampleStore, second: int) -> None:

@@ -54,7 +54,7 @@ class Answer:
         """Whether the answer is complete."""
         return self._step is Answer._refuse_more
 
-    def feed(self, data: bytes) -> bool:
+    def feed(self, data: bytes | memoryview) -> bool:
         """Take what arrived; whether the answer is complete now.
 
         Raises:

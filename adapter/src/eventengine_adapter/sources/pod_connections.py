@@ -22,6 +22,7 @@ IDLE_SECONDS_MAX: Final = 15.0
 """Less than a pod's server keeps an idle connection."""
 
 IDLE_MAX: Final = 8192
+_ARRIVAL_BYTES_MAX: Final = 1 << 16
 
 
 class ConnectionLostError(OSError):
@@ -32,10 +33,12 @@ class ConnectionLostError(OSError):
         self.unheard = unheard
 
 
-class _Connection(asyncio.Protocol):
-    """One connection: at most one question at a time."""
+class _Connection(asyncio.BufferedProtocol):
+    """One connection: at most one question at a time. What arrives is taken from `arrivals` at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, arrivals: memoryview) -> None:
+        self._loop = loop
+        self._arrivals = arrivals
         self._transport: asyncio.Transport | None = None
         self._waiting: asyncio.Future[Answer] | None = None
         self._answer: Answer | None = None
@@ -47,6 +50,10 @@ class _Connection(asyncio.Protocol):
         """Whether another question may be asked."""
         return self._transport is not None and not self._transport.is_closing()
 
+    def now(self) -> float:
+        """The time by the loop's clock."""
+        return self._loop.time()
+
     def ask(self, question: bytes, body_bytes_max: int, deadline: float) -> asyncio.Future[Answer]:
         """Send a question; what is returned is its answer, or a TimeoutError at `deadline` by the loop's clock.
 
@@ -55,9 +62,8 @@ class _Connection(asyncio.Protocol):
         """
         if self._transport is None or self._transport.is_closing():
             raise ConnectionLostError(unheard=True)
-        loop = asyncio.get_running_loop()
-        self._waiting = loop.create_future()
-        self._deadline = loop.call_at(deadline, self._fail, TimeoutError())
+        self._waiting = self._loop.create_future()
+        self._deadline = self._loop.call_at(deadline, self._fail, TimeoutError())
         self._answer, self._heard = Answer(body_bytes_max), False
         self._transport.write(question)
         return self._waiting
@@ -70,14 +76,18 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._arrivals
+
+    def buffer_updated(self, nbytes: int) -> None:
         answer = self._answer
         if answer is None:
             self.close()
             return
         self._heard = True
         try:
-            if answer.feed(data):
+            if answer.feed(self._arrivals[:nbytes]):
                 self._conclude(answer)
         except AnswerError as error:
             self._fail(error)
@@ -118,6 +128,8 @@ class PodConnections:
         self._body_bytes_max = body_bytes_max
         self._idle: OrderedDict[str, tuple[float, _Connection]] = OrderedDict()
         self._closed = False
+        # One for all: a buffer for each read is memory that the kernel has to find anew a thousand times a second.
+        self._arrivals = memoryview(bytearray(_ARRIVAL_BYTES_MAX))
 
     async def get(self, address: str, target: str, timeout_seconds: float) -> Answer:
         """The answer to `GET target` of the pod at `address`, an IP.
@@ -145,7 +157,9 @@ class PodConnections:
         if not _is_address(address):
             raise OSError(f"{address[:64]!r} is no address")
         async with asyncio.timeout_at(deadline):
-            _, fresh = await loop.create_connection(_Connection, address, self._port)
+            _, fresh = await loop.create_connection(
+                lambda: _Connection(loop, self._arrivals), address, self._port
+            )
         return await self._ask(address, fresh, question, deadline)
 
     async def _ask(self, address: str, connection: _Connection, question: bytes, deadline: float) -> Answer:
@@ -155,11 +169,10 @@ class PodConnections:
             connection.close()
             raise
         if connection.is_usable:
-            self._keep(address, connection)
+            self._keep(address, connection, connection.now())
         return answer
 
-    def _keep(self, address: str, connection: _Connection) -> None:
-        now = asyncio.get_running_loop().time()
+    def _keep(self, address: str, connection: _Connection, now: float) -> None:
         if self._closed or address in self._idle:
             connection.close()
             return

@@ -4,10 +4,11 @@ Every adapter asks for the same seconds, so that they come to hold the same
 samples. A pod that has not closed its sample yet is asked once more a moment
 later, then for its newest one, whose own timestamp then says how old it is.
 Rounds may overlap, a pod's reads never do: one that is still being read is left
-out of the next round. The reads of a large fleet are spread over the second, so that requests are answered
-between them instead of after all of them. A clock that is set back makes samples of a future that
-may never be the newest; they are forgotten. The number of reads at a time is bounded, and pods that
-failed last wait behind those that did not.
+out of the next round. A round goes in small slices that are spread over the second, so that requests are
+answered between them instead of after all of them. One that the machine is too slow for is ended before
+the next one begins: seconds are left out then, and never the same pods of each. A clock that is set back
+makes samples of a future that may never be the newest; they are forgotten. The number of reads at a time is
+bounded, and pods that failed last wait behind those that did not.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeVar
 
 from eventengine_contract.snapshots import SAMPLES_KEPT
 
-from eventengine_adapter.samples.fleets import EnginePod, Fleet
-from eventengine_adapter.samples.forecasts import observe
+from eventengine_adapter.samples import forecasts
+from eventengine_adapter.samples.fleets import Engine, EnginePod, Fleet
 from eventengine_adapter.samples.freshness import CLOCK_AHEAD_SECONDS_MAX
 from eventengine_adapter.samples.pod_samples import PodSample
 from eventengine_adapter.samples.store import SampleStore
@@ -37,10 +39,16 @@ SECOND_ATTEMPT_SECONDS: Final = 0.3
 SPREAD_SECONDS: Final = 0.6
 """The reads of one round begin within this time; what is left of the second is for those that take long."""
 
-READ_AT_ONCE: Final = 64
-"""Fleets of up to so many pods are read at once: they hold nobody up, and are seen a little sooner."""
+LATE_SECONDS: Final = 1.0
+SLICE_SECONDS: Final = 0.0025
+SLICE_PODS_MIN: Final = 4
+"""A small fleet is read in fewer slices than fit, and is seen a little sooner."""
 
 STALL_SECONDS_MAX: Final = 15.0
+
+
+_Item = TypeVar("_Item")
+_Slice = tuple[Sequence[EnginePod], Sequence[Engine]]
 
 
 class PodReader(Protocol):
@@ -72,20 +80,18 @@ class Sampling:
         self._slots = asyncio.Semaphore(reads_max)
         self._on_read = on_read
         self._reading: dict[str, asyncio.Task[None]] = {}
-        self._due: dict[str, asyncio.TimerHandle] = {}
+        self._next_slice: asyncio.TimerHandle | None = None
         self._last_round_seconds: float | None = None
         self._last_second = 0
         self._awaited: set[str] | None = None
+        self.caught_up: Final = asyncio.Event()
+        """Set once every pod there was at the start has been tried, so that answers are as good as they get."""
         self._failing: dict[str, str] = {}
 
     def is_timely(self) -> bool:
         """Whether rounds still happen. False is a fault of this process, whatever the pods do."""
         last = self._last_round_seconds
         return last is None or self._clock() - last < STALL_SECONDS_MAX
-
-    def has_caught_up(self) -> bool:
-        """Whether every pod there was at the start has been tried, so that answers are as good as they get."""
-        return self._awaited is not None and not self._awaited
 
     async def run(self) -> None:
         """Start a round after each whole second until cancelled."""
@@ -97,13 +103,18 @@ class Sampling:
                 await asyncio.sleep(second + AFTER_SECOND_SECONDS - now)
                 self.start_round(second)
         finally:
-            self._drop_due()
+            self._end_round()
             for task in self._reading.values():
                 task.cancel()
 
     def start_round(self, second: int) -> None:
-        """Begin to read the sample of `second` from every pod that is not being read already."""
+        """Begin to read the sample of `second` from every pod that is not being read already.
+
+        `second` is left out if the round before has not begun all its reads yet.
+        """
         self._last_round_seconds = self._clock()
+        if self._next_slice is not None and second > self._last_second:
+            return
         fleet = self._fleet()
         uids = {pod.uid for pod in fleet.pods}
         if second < self._last_second - CLOCK_AHEAD_SECONDS_MAX:
@@ -112,39 +123,38 @@ class Sampling:
             self._store.trends.clear()
         self._last_second = second
         self._store.retain(uids)
-        observe(fleet, self._store, second)
+        forecasts.forget(fleet, self._store, second)
         self._failing = {uid: reason for uid, reason in self._failing.items() if uid in uids}
         for uid in [uid for uid in self._reading if uid not in uids]:
             self._reading.pop(uid).cancel()
-        self._drop_due()
-        self._begin(sorted(fleet.pods, key=lambda pod: (pod.uid in self._failing, pod.uid)), second)
+        self._end_round()
+        pods = sorted(fleet.pods, key=lambda pod: (pod.uid in self._failing, pod.uid))
+        slices = _slices(pods, fleet.all_engines())
+        self._begin_slice(asyncio.get_running_loop().time(), slices, second)
         if self._awaited is not None:
             self._awaited &= uids
         elif self._fleet_known():
             self._awaited = set(uids)
+        self._note_caught_up()
 
-    def _begin(self, pods: list[EnginePod], second: int) -> None:
-        """Begin to read these pods in this order: at once if they are few, else one after the other."""
+    def _begin_slice(self, due: float, slices: deque[_Slice], second: int) -> None:
+        """Do the first of the slices, and have the others done when they are due by the loop's clock."""
+        self._next_slice = None
+        pods, engines = slices.popleft()
+        for engine in engines:
+            forecasts.observe(engine, self._store, second)
         loop = asyncio.get_running_loop()
-        waiting = [pod for pod in pods if pod.uid not in self._reading]
-        if len(waiting) <= READ_AT_ONCE:
-            for pod in waiting:
-                self._begin_pod(pod, second)
-            return
-        now = loop.time()
-        for index, pod in enumerate(waiting):
-            due = now + SPREAD_SECONDS * index / len(waiting)
-            self._due[pod.uid] = loop.call_at(due, self._begin_pod, pod, second)
+        for pod in pods:
+            if pod.uid not in self._reading:
+                self._reading[pod.uid] = loop.create_task(self._read_pod(pod, second))
+        if slices:
+            due += SLICE_SECONDS
+            self._next_slice = loop.call_at(due, self._begin_slice, due, slices, second)
 
-    def _begin_pod(self, pod: EnginePod, second: int) -> None:
-        self._due.pop(pod.uid, None)
-        self._reading[pod.uid] = asyncio.create_task(self._read_pod(pod, second))
-
-    def _drop_due(self) -> None:
-        """Forget reads that have not begun: the next round asks for a newer second."""
-        for handle in self._due.values():
-            handle.cancel()
-        self._due.clear()
+    def _end_round(self) -> None:
+        """Leave out what is left of a round."""
+        if self._next_slice is not None:
+            self._next_slice.cancel()
 
     async def _read_pod(self, pod: EnginePod, second: int) -> None:
         started = self._clock()
@@ -161,8 +171,13 @@ class Sampling:
         finally:
             if self._awaited is not None:
                 self._awaited.discard(pod.uid)
+                self._note_caught_up()
             self._reading.pop(pod.uid, None)
             self._on_read(outcome, self._clock() - started)
+
+    def _note_caught_up(self) -> None:
+        if self._awaited is not None and not self._awaited:
+            self.caught_up.set()
 
     async def _read_second(self, pod: EnginePod, second: int) -> PodSample:
         try:
@@ -182,15 +197,20 @@ class Sampling:
         """What the pod still keeps of the seconds before that is not known here.
 
         At first contact that is everything: a new adapter then answers like an
-        old one. Later it is what a failed read left out.
+        old one. Later it is what a failed read left out, unless this one is late
+        itself: a machine that is too slow must not read more for it.
         """
         history = self._store.history(pod.uid)
+        if history.newest_second == newest.sampled_at_seconds - 1 and history.is_gapless:
+            return []
+        if history.newest_second is not None and self._clock() - newest.sampled_at_seconds > LATE_SECONDS:
+            return []
         oldest = max(newest.sampled_at_seconds - SAMPLES_KEPT, newest.started_at_seconds)
         if history.oldest_second is not None:
             oldest = max(oldest, history.oldest_second)
         samples = []
         for past in range(newest.sampled_at_seconds - 1, oldest, -1):
-            if history.at(past) is not None:
+            if history.has(past):
                 continue
             try:
                 samples.append(await self._read(pod, past))
@@ -212,3 +232,14 @@ class Sampling:
         elif before is not None:
             _log.info("samples from pod %s/%s again", pod.namespace, pod.name)
             del self._failing[pod.uid]
+
+
+def _slices(pods: Sequence[EnginePod], engines: Sequence[Engine]) -> deque[_Slice]:
+    """Pods to read and engines to observe, cut into so many slices that they fit into the time of a round."""
+    number = max(1, min(int(SPREAD_SECONDS / SLICE_SECONDS), -(-len(pods) // SLICE_PODS_MIN)))
+    return deque(zip(_cut(pods, number), _cut(engines, number), strict=True))
+
+
+def _cut(items: Sequence[_Item], number: int) -> list[Sequence[_Item]]:
+    """`items` in order, in `number` parts of almost the same size."""
+    return [items[len(items) * part // number : len(items) * (part + 1) // number] for part in range(number)]
