@@ -7,11 +7,13 @@ labels of the sample ages only, and only `ENGINES_MAX` of them.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .samples.fleets import Fleet
@@ -35,13 +37,8 @@ class Monitoring:
             buckets=_REQUEST_BUCKETS,
             registry=self.registry,
         )
-        self.freshness_seconds = Histogram(
-            "metrics_apiserver_metric_freshness_seconds",
-            "Age of the samples that were served, by API group.",
-            ("group",),
-            buckets=_FRESHNESS_BUCKETS,
-            registry=self.registry,
-        )
+        self._freshness = _Freshness()
+        self.registry.register(self._freshness)
         self.sample_reads = Counter(
             "eventengine_adapter_sample_reads_total",
             "Reads of engine pods, by how they ended.",
@@ -100,13 +97,13 @@ class Monitoring:
         self._add_peers()
 
     def note_served(
-        self, group: str, metric: str, ages_seconds: Sequence[float], last_known_good: int
+        self, group: str, metric: str, ages_seconds: Sequence[tuple[float, int]], last_known_good: int
     ) -> None:
-        """Count an answer: the age of each of its values, and how many of them were not fresh."""
-        for age_seconds in ages_seconds:
-            self.freshness_seconds.labels(group).observe(age_seconds)
+        """Count an answer: the ages of its values, each with their number, and how many of them were not fresh."""
+        for age_seconds, count in ages_seconds:
+            self._freshness.observe(group, age_seconds, count)
         if ages_seconds:
-            self.served_age_seconds.labels(metric).set(max(ages_seconds))
+            self.served_age_seconds.labels(metric).set(max(age_seconds for age_seconds, _ in ages_seconds))
         if last_known_good:
             self.last_known_good.labels(metric).inc(last_known_good)
 
@@ -142,6 +139,32 @@ class Monitoring:
     def text(self) -> bytes:
         """All metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
+
+
+class _Freshness(Collector):
+    """Ages of what was served, by API group. The values of a list are counted together: most are of one second."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, list[int]] = {}
+        self._sums_seconds: dict[str, float] = {}
+
+    def observe(self, group: str, age_seconds: float, count: int) -> None:
+        """Count `count` values of that age."""
+        counts = self._counts.setdefault(group, [0] * (len(_FRESHNESS_BUCKETS) + 1))
+        counts[bisect_left(_FRESHNESS_BUCKETS, age_seconds)] += count
+        self._sums_seconds[group] = self._sums_seconds.get(group, 0.0) + age_seconds * count
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(
+            "metrics_apiserver_metric_freshness_seconds",
+            "Age of the samples that were served, by API group.",
+            labels=("group",),
+        )
+        bounds = [*(repr(bound) for bound in _FRESHNESS_BUCKETS), "+Inf"]
+        for group, counts in self._counts.items():
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            family.add_metric((group,), buckets, self._sums_seconds[group])
+        yield family
 
 
 class _SampleAges(Collector):

@@ -7,6 +7,7 @@ time are those of `connection_limits`.
 from __future__ import annotations
 
 import asyncio
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -24,6 +25,9 @@ HEADER_BYTES_MAX: Final = 1 << 14
 
 HEADERS_MAX: Final = 512
 """The front proxy forwards each group of a user as a header of its own."""
+
+TLS_BUFFER_BYTES: Final = 1 << 15
+"""What asyncio keeps for each TLS connection, and reads at a time; a quarter of a megabyte if nobody says otherwise."""
 
 IDLE_SECONDS_MAX: Final = 180.0
 """Longer than the API server keeps an idle connection: the client closes first, and no request is lost."""
@@ -46,6 +50,7 @@ async def serve(
     Raises:
         OSError: the address is taken or not ours.
     """
+    SSLProtocol.max_size = TLS_BUFFER_BYTES
     limiter = ConnectionLimiter(limits or ConnectionLimits(), on_refused)
     application.middlewares.insert(0, limiter.note_head)
     runner = web.AppRunner(

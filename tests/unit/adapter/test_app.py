@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from eventengine_adapter.apis import protobuf
+from eventengine_adapter.apis import protobuf, statuses
 from eventengine_adapter.apis.health import Health
-from eventengine_adapter.app import Draining, MetricsApi, telemetry_application
+from eventengine_adapter.app import Draining, MetricsApi, object_response, telemetry_application
 from eventengine_adapter.cluster.client import KubernetesError
 from eventengine_adapter.monitoring import Monitoring
 from eventengine_adapter.security.access_reviews import AccessReviews
@@ -130,6 +130,17 @@ async def test_every_error_is_a_status_and_never_says_when_to_come_back(
     assert "Retry-After" not in response.headers
 
 
+@pytest.mark.parametrize("media_type", ["application/json", "application/vnd.kubernetes.protobuf"])
+def test_bytes_that_are_no_text_do_not_keep_an_error_from_its_reader(media_type: str) -> None:
+    """Headers may hold such bytes, so the name of a user may."""
+    refusal = statuses.forbidden('User "\udcff" may not')
+
+    response = object_response(refusal.to_object(), media_type, refusal.code)
+
+    assert isinstance(response.body, bytes)
+    assert b"may not" in response.body
+
+
 async def test_what_is_stale_is_unavailable_with_metric_age_and_limit(client: Client, world: World) -> None:
     world.now += 46
 
@@ -242,6 +253,23 @@ async def test_while_it_drains_it_answers_and_closes_each_connection(
         assert (response.status, response.headers["Connection"]) == (200, "close")
     async with client.get("/readyz") as response:
         assert response.status == 500
+
+
+async def test_every_value_of_a_list_counts_with_its_age(
+    client: Client, world: World, monitoring: Monitoring
+) -> None:
+    world.now = world.second + 1.5
+    world.sample("hunt-a", partitions={0: 7, 1: 8, 2: 9}, total=3)
+    async with client.get(LAG):
+        pass
+
+    text = monitoring.text().decode()
+    name, group = "metrics_apiserver_metric_freshness_seconds", 'group="external.metrics.k8s.io"'
+    assert f"{name}_count{{{group}}} 3.0" in text
+    assert f"{name}_sum{{{group}}} 4.5" in text
+    assert f'{name}_bucket{{{group},le="1.364"}} 0.0' in text
+    assert f'{name}_bucket{{{group},le="1.8604960000000004"}} 3.0' in text
+    assert f'{name}_bucket{{{group},le="+Inf"}} 3.0' in text
 
 
 async def test_its_metrics_say_how_old_what_it_served_was(

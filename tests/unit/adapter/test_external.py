@@ -286,6 +286,16 @@ def test_a_selector_that_matches_nothing_gets_an_empty_list(world: World) -> Non
     assert world.external(UTILISATION, namespace="empty") == []
 
 
+def test_a_parameter_that_is_none_is_refused_even_where_no_engine_is_meant(world: World) -> None:
+    world.pod("hunt-a")
+    world.sample("hunt-a", partitions={0: 1}, total=1)
+
+    with pytest.raises(ApiError) as caught:
+        world.external("consumer_lag", "engine=another,window_seconds=ever")
+
+    assert caught.value.code == 400
+
+
 def test_a_name_in_the_wrong_case_is_the_same_metric(world: World) -> None:
     world.pod("hunt-a")
     world.sample("hunt-a", gauges={UTILISATION: 1})

@@ -85,13 +85,19 @@ def namespace_metric_list(
 def _list(
     view: MetricView, route: Route, metric: Metric, metric_selector: Selector, found: _Found
 ) -> dict[str, Any]:
-    for _, value in found:
-        view.note_served(value)
+    view.note_served(value for _, value in found)
+    selector = metric_selector.to_object()
+    if route.version == "v1beta1":
+        items = [_item_v1beta1(metric, selector, about, value) for about, value in found]
+    else:
+        # The items share this one: they differ in objects and values only.
+        named = {"name": metric.name, "selector": selector}
+        items = [_item_v1beta2(named, about, value) for about, value in found]
     return {
         "kind": "MetricValueList",
         "apiVersion": f"{CUSTOM_GROUP}/{route.version}",
         "metadata": {},
-        "items": [_item(route.version, metric, metric_selector, about, value) for about, value in found],
+        "items": items,
     }
 
 
@@ -100,8 +106,9 @@ def _pods(view: MetricView, subject: Subject, route: Route, question: Question, 
     groups: list[tuple[Engine, Sequence[EnginePod]]] = []
     if whole:
         groups += [
-            (engine, [pod for pod in engine.pods if objects.matches(pod.labels)])
-            for engine in subject.engines
+            (engine, pods)
+            for engine, pods in view.fleet.select_pods(route.namespace, objects)
+            if subject.is_of(engine)
         ]
     elif (named := view.fleet.find_pod(route.namespace, route.name)) is not None and subject.is_of(named[0]):
         groups.append((named[0], [named[1]]))
@@ -129,25 +136,26 @@ def _reference(kind: str, api_version: str, namespace: str, name: str) -> dict[s
     return {"kind": kind, "namespace": namespace, "name": name, "apiVersion": api_version}
 
 
-def _item(
-    version: str, metric: Metric, selector: Selector, about: dict[str, Any], value: Value
+def _item_v1beta1(
+    metric: Metric, selector: dict[str, Any] | None, about: dict[str, Any], value: Value
 ) -> dict[str, Any]:
-    common = {
-        "describedObject": about,
-        "timestamp": format_timestamp(value.sampled_at_seconds),
-        "value": format_millis(value.millis),
-    }
-    if version == "v1beta1":
-        return {
-            **common,
-            "metricName": metric.name,
-            "window": value.window_seconds,
-            "selector": selector.to_object(),
-        }
     return {
-        **common,
-        "metric": {"name": metric.name, "selector": selector.to_object()},
+        "describedObject": about,
+        "metricName": metric.name,
+        "timestamp": format_timestamp(value.sampled_at_seconds),
+        "window": value.window_seconds,
+        "value": format_millis(value.millis),
+        "selector": selector,
+    }
+
+
+def _item_v1beta2(named: dict[str, Any], about: dict[str, Any], value: Value) -> dict[str, Any]:
+    return {
+        "describedObject": about,
+        "metric": named,
+        "timestamp": format_timestamp(value.sampled_at_seconds),
         "windowSeconds": value.window_seconds,
+        "value": format_millis(value.millis),
     }
 
 

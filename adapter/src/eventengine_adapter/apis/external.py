@@ -68,14 +68,15 @@ def values_of(
         ApiError: 400 for a selector that the metric doesn't take, 503 for what is not fresh.
     """
     single_item = question.selector.mentions(AGGREGATION_LABEL) or question.metric.aggregation in _COMBINED
-    groups = [engines] if single_item else [[engine] for engine in engines]
+    concerned = question.concerned(engines)
+    # Without any, the selector is still looked at.
+    groups = [concerned] if single_item or not concerned else [[engine] for engine in concerned]
     values: list[Value] = []
     with answering(where):
         for group in groups:
             fresh = partial(external_values, question, group, store or view.store)
             values += view.last_known_good.answer(question, group, fresh) if may_be_old else fresh()
-    for value in values:
-        view.note_served(value)
+    view.note_served(values)
     return values
 
 

@@ -7,9 +7,11 @@ answered to the Status that says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from eventengine_contract.metric_names import METRICS, Metric
@@ -24,29 +26,35 @@ from eventengine_adapter.samples.store import SampleStore
 from . import statuses
 
 _REFUSALS_MAX: Final = 3
+_TIMESTAMPS_REMEMBERED: Final = 64
 
 
 @dataclass(slots=True)
 class MetricView:
     """What answers are made from: the fleet and its samples, as of one moment.
 
-    What is served collects here, for the adapter's own metrics: the age of each
-    value, and how many were not fresh.
+    What is served collects here, for the adapter's own metrics: how many values
+    of which second, and how many were not fresh.
     """
 
     fleet: Fleet
     store: SampleStore
     now_seconds: float
     last_known_good: LastKnownGood = field(default_factory=LastKnownGood)
-    served_ages_seconds: list[float] = field(default_factory=list)
+    served_seconds: Counter[int] = field(default_factory=Counter)
     served_last_known_good: int = 0
     endpoint_store: SampleStore = field(default_factory=SampleStore)
     """What the users' own endpoints said."""
 
-    def note_served(self, value: Value) -> None:
-        """Remember the age of a value that is about to be served, and whether it is one that was fresh once."""
-        self.served_ages_seconds.append(max(0.0, self.now_seconds - value.sampled_at_seconds))
-        self.served_last_known_good += MARK_LABEL in value.labels
+    def note_served(self, values: Iterable[Value]) -> None:
+        """Remember of when the values are that are about to be served, and which were fresh once."""
+        for value in values:
+            self.served_seconds[value.sampled_at_seconds] += 1
+            self.served_last_known_good += MARK_LABEL in value.labels
+
+    def served_ages_seconds(self) -> list[tuple[float, int]]:
+        """The ages of the values that were served, each with how many there were."""
+        return [(max(0.0, self.now_seconds - second), count) for second, count in self.served_seconds.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,7 @@ def answering(where: str) -> Iterator[None]:
         raise statuses.bad_request(str(error)) from error
 
 
+@lru_cache(_TIMESTAMPS_REMEMBERED)
 def format_timestamp(seconds: int) -> str:
     """RFC 3339 in UTC and whole seconds, as `metav1.Time` is."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

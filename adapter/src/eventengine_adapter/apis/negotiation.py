@@ -9,6 +9,7 @@ OpenAPI, version) exist in JSON only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 JSON: Final = "application/json"
@@ -16,6 +17,8 @@ PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
 AGGREGATED_DISCOVERY: Final = f"{JSON};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _DISCOVERY_PARAMETERS: Final = {"g": "apidiscovery.k8s.io", "v": "v2", "as": "APIGroupDiscoveryList"}
 _RANGES_MAX: Final = 64
+_REMEMBERED_MAX: Final = 64
+"""Accept headers whose meaning is remembered; clients of Kubernetes send a few different ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ def _quality(text: str) -> float:
         return 1.0
 
 
+@lru_cache(_REMEMBERED_MAX)
 def metric_media_type(header: str | None) -> str | None:
     """The media type to answer a metric query in, JSON or protobuf; None if the client takes neither."""
     if header is None or not header.strip():

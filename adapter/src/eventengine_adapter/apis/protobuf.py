@@ -11,7 +11,12 @@ from __future__ import annotations
 import calendar
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
+
+_TIMES_REMEMBERED: Final = 64
+_NAMES_REMEMBERED: Final = 4096
+"""Names of objects, and labels with their values; the same ones come back in each answer."""
 
 _MAGIC: Final = b"k8s\x00"
 _VARINT: Final = 0
@@ -46,7 +51,12 @@ def encode(content: Mapping[str, Any]) -> bytes:
     return _MAGIC + envelope + _text(3, "") + _text(4, "")
 
 
+_SMALL: Final = tuple(bytes((number,)) for number in range(0x80))
+
+
 def _varint(number: int) -> bytes:
+    if 0 <= number < len(_SMALL):
+        return _SMALL[number]
     # Go writes an int64 below zero as its two's complement.
     number &= 2**64 - 1
     encoded = bytearray()
@@ -70,7 +80,17 @@ def _text(field: int, text: str) -> bytes:
 
 
 def _text_map(field: int, texts: Mapping[str, str]) -> bytes:
-    return b"".join(_message(field, _text(1, key) + _text(2, texts[key])) for key in sorted(texts))
+    return b"".join(_map_entry(field, key, texts[key]) for key in sorted(texts))
+
+
+@lru_cache(_NAMES_REMEMBERED)
+def _map_entry(field: int, key: str, text: str) -> bytes:
+    return _message(field, _text(1, key) + _text(2, text))
+
+
+@lru_cache(_NAMES_REMEMBERED)
+def _name(field: int, text: str) -> bytes:
+    return _text(field, text)
 
 
 _LIST_METADATA: Final = _message(1, _text(1, "") + _text(2, "") + _text(3, ""))
@@ -80,6 +100,7 @@ def _list(content: Mapping[str, Any], item: Any) -> bytes:
     return _LIST_METADATA + b"".join(_message(2, item(found)) for found in content["items"])
 
 
+@lru_cache(_TIMES_REMEMBERED)
 def _time(field: int, stamp: str) -> bytes:
     seconds = calendar.timegm(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ"))
     return _message(field, _integer(1, seconds) + _integer(2, 0))
@@ -91,7 +112,7 @@ def _quantity(field: int, value: str) -> bytes:
 
 def _reference(field: int, about: Mapping[str, str]) -> bytes:
     body = b"".join(
-        _text(number, about.get(name, "")) for number, name in enumerate(_TEXTS_OF_A_REFERENCE, 1)
+        _name(number, about.get(name, "")) for number, name in enumerate(_TEXTS_OF_A_REFERENCE, 1)
     )
     return _message(field, body)
 

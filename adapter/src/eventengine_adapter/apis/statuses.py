@@ -25,7 +25,8 @@ class ApiError(Exception):
             "apiVersion": "v1",
             "metadata": {},
             "status": "Failure",
-            "message": self.message,
+            # What a request names may hold bytes that are no text.
+            "message": self.message.encode(errors="replace").decode(),
             "reason": self.reason,
             "code": self.code,
         }

@@ -183,7 +183,7 @@ class ExternalScaler:
         view = self._view()
         found = answer(view)
         self._monitoring.note_served(
-            _GROUP, trigger.metric.name, view.served_ages_seconds, view.served_last_known_good
+            _GROUP, trigger.metric.name, view.served_ages_seconds(), view.served_last_known_good
         )
         return found
 

@@ -29,7 +29,7 @@ def external_values(question: Question, engines: Sequence[Engine], store: Sample
     Lag is one item per partition, a forecast one per source, everything else at
     most one item; so is a lag of which a statistic is asked for.
     """
-    concerned = [engine for engine in engines if question.could_concern(engine)]
+    concerned = question.concerned(engines)
     if question.metric.aggregation is Aggregation.PER_PARTITION:
         parameters, narrowed = take_parameters(question)
         if parameters.statistic is not None:
@@ -55,7 +55,7 @@ def engine_value(question: Question, engine: Engine, store: SampleStore) -> Valu
 
 def namespace_value(question: Question, engines: Sequence[Engine], store: SampleStore) -> Value | None:
     """The value of all engines of a namespace together; None if the selector leaves nothing of them."""
-    concerned = [engine for engine in engines if question.could_concern(engine)]
+    concerned = question.concerned(engines)
     if question.metric.aggregation is Aggregation.PER_PARTITION:
         parameters, narrowed = take_parameters(question)
         return _lag_statistic(narrowed, parameters, parameters.statistic or Statistic.SUM, concerned, store)
@@ -71,7 +71,7 @@ def pod_values(
     question: Question, engine: Engine, pods: Sequence[EnginePod], store: SampleStore, *, whole: bool
 ) -> list[tuple[EnginePod, Value]]:
     """The value of each of `pods`, all of `engine`; `whole` says that they were asked for as a group."""
-    if not pods or not question.could_concern(engine):
+    if not pods or not question.concerned([engine]):
         return []
     if question.metric.aggregation is Aggregation.PER_PARTITION:
         parameters, question = take_parameters(question)

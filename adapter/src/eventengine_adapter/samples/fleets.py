@@ -7,12 +7,18 @@ that EventEngine's UID, it runs, and it is not being deleted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from eventengine_contract.pod_metrics import PodMetrics
 
 from .broker_lag import KafkaTopic
+from .label_selectors import Selector
+
+SELECTIONS_MAX: Final = 256
+"""Selections of pods that a fleet remembers. Each autoscaler asks for the same ones again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,11 @@ class Engine:
     """Why the endpoint that it names is not read; empty if it is, or names none."""
 
 
+Selection = Sequence[tuple[Engine, Sequence[EnginePod]]]
+
+
 class Fleet:
-    """All engines, found by namespace. Immutable."""
+    """All engines, found by namespace. Immutable but for what it remembers of itself."""
 
     def __init__(self, engines: Iterable[Engine] = ()) -> None:
         self._by_namespace: dict[str, dict[str, Engine]] = {}
@@ -60,6 +69,7 @@ class Fleet:
         self._by_pod = {
             (pod.namespace, pod.name): (engine, pod) for engine in self.all_engines() for pod in engine.pods
         }
+        self._selections: OrderedDict[tuple[str, Selector], Selection] = OrderedDict()
 
     def engines(self, namespace: str) -> tuple[Engine, ...]:
         """The engines of a namespace, sorted by name."""
@@ -68,6 +78,20 @@ class Fleet:
     def find_pod(self, namespace: str, name: str) -> tuple[Engine, EnginePod] | None:
         """The pod of that name and its engine."""
         return self._by_pod.get((namespace, name))
+
+    def select_pods(self, namespace: str, selector: Selector) -> Selection:
+        """The pods of a namespace whose labels `selector` matches, by engine; without engines that have none."""
+        key = (namespace, selector)
+        found = self._selections.get(key)
+        if found is None:
+            chosen = (
+                (engine, tuple(pod for pod in engine.pods if selector.matches(pod.labels)))
+                for engine in self.engines(namespace)
+            )
+            found = self._selections[key] = tuple((engine, pods) for engine, pods in chosen if pods)
+            if len(self._selections) > SELECTIONS_MAX:
+                self._selections.popitem(last=False)
+        return found
 
     def all_engines(self) -> tuple[Engine, ...]:
         """Every engine, sorted by namespace and name."""

@@ -34,10 +34,17 @@ def combined_value(question: Question, engines: Sequence[Engine], store: SampleS
     """
     parameters, question = take_parameters(question)
     statistic = parameters.statistic or _DEFAULTS[question.metric.aggregation]
+    conditions = _conditions_on_pods(question.selector)
+    # Whether an engine as a whole is meant, rather than a pod of some name.
+    any_pod = not conditions.mentions("pod")
     chosen: list[EnginePod] = []
     for engine in engines:
-        matching = [pod for pod in engine.pods if pod.ready and _selects(question.selector, pod)]
-        if not matching and _selects_whole(question.selector, engine):
+        matching = [
+            pod
+            for pod in engine.pods
+            if pod.ready and conditions.matches({"engine": pod.engine, "pod": pod.name})
+        ]
+        if not matching and any_pod and conditions.matches({"engine": engine.name}):
             raise NotFresh(
                 f"metric {question.metric.name} is not known: engine {engine.name} has no ready pod"
             )
@@ -66,27 +73,24 @@ def pod_gauges(
     """
     parameters, question = take_parameters(question)
     statistic = parameters.statistic or _DEFAULTS[question.metric.aggregation]
+    conditions = _conditions_on_pods(question.selector)
+    oldest_second, window_seconds = question.oldest_second, _window_seconds(question, parameters)
     values = []
     for pod in pods:
-        if not _selects(question.selector, pod):
+        if not conditions.matches({"engine": pod.engine, "pod": pod.name}):
             continue
         newest = store.history(pod.uid).newest_second
-        if whole and not pod.ready and (newest is None or newest < question.oldest_second):
+        if whole and not pod.ready and (newest is None or newest < oldest_second):
             continue
         second = _newest_second(question, [pod], store)
         millis = _millis_over(question, pod, second, store, parameters.window_seconds, statistic)
-        values.append((pod, Value(millis, second, _window_seconds(question, parameters))))
+        values.append((pod, Value(millis, second, window_seconds)))
     return values
 
 
-def _selects(selector: Selector, pod: EnginePod) -> bool:
-    """Whether the conditions leave this pod in; those on `class` choose among its counters instead."""
-    return selector.without({"class"}).matches({"engine": pod.engine, "pod": pod.name})
-
-
-def _selects_whole(selector: Selector, engine: Engine) -> bool:
-    """Whether the engine as a whole is meant, rather than a pod of that name."""
-    return not selector.mentions("pod") and selector.without({"class"}).matches({"engine": engine.name})
+def _conditions_on_pods(selector: Selector) -> Selector:
+    """The conditions that choose among pods; those on `class` choose among a pod's counters instead."""
+    return selector.without({"class"})
 
 
 def _newest_second(question: Question, pods: Sequence[EnginePod], store: SampleStore) -> int:
@@ -115,7 +119,7 @@ def _newest_second(question: Question, pods: Sequence[EnginePod], store: SampleS
 
 
 def _has_sample(history: History, second: int) -> bool:
-    return history.at(second) is not None
+    return history.has(second)
 
 
 def _has_rate(history: History, second: int) -> bool:
@@ -137,7 +141,7 @@ def _millis_over(
     for past in range(second - 1, second - window_seconds, -1):
         if newest is not None and past <= newest.started_at_seconds:
             break
-        if history.at(past) is None:
+        if not history.has(past):
             raise NotFresh(
                 f"metric {question.metric.name} is not known over {window_seconds} s: pod {pod.name} has no "
                 f"sample of {second - past} s before its newest"

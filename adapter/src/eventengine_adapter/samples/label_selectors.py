@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 SELECTOR_LENGTH_MAX: Final = 8192
@@ -22,6 +23,8 @@ _NAME: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]")
 _PREFIX: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _PREFIX_LENGTH_MAX: Final = 253
+_PARSED_MAX: Final = 256
+"""Selectors that are remembered. Each autoscaler asks with the same one again and again."""
 
 
 class SelectorError(ValueError):
@@ -79,7 +82,11 @@ class Selector:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether all conditions hold for `labels`."""
-        return all(requirement.matches(labels) for requirement in self.requirements)
+        # A loop and no generator: this is asked of each pod or partition of an answer.
+        for requirement in self.requirements:  # noqa: SIM110
+            if not requirement.matches(labels):
+                return False
+        return True
 
     def mentions(self, key: str) -> bool:
         """Whether any condition is about the label `key`."""
@@ -121,6 +128,7 @@ class Selector:
 EVERYTHING: Final = Selector()
 
 
+@lru_cache(_PARSED_MAX)
 def parse_selector(text: str | None) -> Selector:
     """The selector that `text` spells; None and the empty text select everything.
 

@@ -9,8 +9,10 @@ ready counts too: a partition that is being restored is owned and has a lag.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import structs
 
 from .fleets import Engine, EnginePod
 from .folding import Statistic
@@ -55,7 +57,7 @@ def shaped_partition_values(
     if parameters.cap_events:
         # With a target of as many events per pod this never asks for more pods than partitions with lag.
         cap_millis = parameters.cap_events * 1000
-        values = [replace(value, millis=min(value.millis, cap_millis)) for value in values]
+        values = [structs.replace(value, millis=min(value.millis, cap_millis)) for value in values]
     return values
 
 
@@ -228,9 +230,13 @@ def _sums(question: Question, ownership: Ownership) -> _Sums | None:
         for source, partition in ownership.missing
     )
     for owned in ownership.owned:
-        labels = ownership.partition_labels(owned.source, owned.partition)
-        meant = meant or anybody.matches(labels)
-        if not owned.pod or not selector.matches({**labels, "pod": owned.pod}):
+        if selector.requirements:
+            labels = ownership.partition_labels(owned.source, owned.partition)
+            meant = meant or anybody.matches(labels)
+            chosen = selector.matches({**labels, "pod": owned.pod})
+        else:
+            meant = chosen = True
+        if not owned.pod or not chosen:
             continue
         if owned.lag_events is None:
             sums.unmeasured.setdefault(owned.pod, []).append(owned.partition)

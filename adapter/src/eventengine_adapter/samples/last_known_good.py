@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec import structs
 
 from .fleets import Engine
 from .freshness import CLOCK_AHEAD_SECONDS_MAX, NotFresh
@@ -35,7 +36,7 @@ class LastKnownGood:
         Raises:
             NotFresh: there is no fresh answer, and none that may stand in for it.
         """
-        concerned = [engine for engine in engines if question.could_concern(engine)]
+        concerned = question.concerned(engines)
         age_seconds_max = min((engine.last_known_good_seconds for engine in concerned), default=0)
         if age_seconds_max == 0:
             return fresh()
@@ -49,7 +50,9 @@ class LastKnownGood:
                 for value in remembered
             ):
                 raise
-            return [replace(value, labels={**value.labels, MARK_LABEL: "true"}) for value in remembered]
+            return [
+                structs.replace(value, labels={**value.labels, MARK_LABEL: "true"}) for value in remembered
+            ]
         self._answers[key] = values
         self._answers.move_to_end(key)
         while len(self._answers) > ANSWERS_MAX:

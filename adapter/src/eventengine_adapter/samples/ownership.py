@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import msgspec
 
 from .broker_lag import BrokerSample
 from .fleets import Engine
@@ -19,8 +22,7 @@ from .questions import Question, not_fresh
 from .store import SampleStore
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SourceKey:
+class SourceKey(NamedTuple):
     """One source of one engine. The topic is part of it: two releases may read different ones."""
 
     name: str
@@ -32,8 +34,7 @@ class SourceKey:
         return f"source {self.name} (topic {self.topic})" if self.topic else f"source {self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class OwnedPartition:
+class OwnedPartition(msgspec.Struct, frozen=True, gc=False):
     """A partition and its one owner. `lag_events` is None where it could not be measured."""
 
     source: SourceKey
@@ -163,29 +164,31 @@ def _from_brokers(ownership: Ownership, sample: BrokerSample) -> Ownership:
 
 def _compare(engine: Engine, second: int, samples: Mapping[str, PodSample], *, kafka_only: bool) -> Ownership:
     totals: dict[SourceKey, int] = {}
-    owners: dict[tuple[SourceKey, int], OwnedPartition] = {}
+    owners: dict[SourceKey, dict[int, OwnedPartition]] = {}
     for pod in sorted(samples):
         for source in samples[pod].sources:
             if not source.partitioned or (kafka_only and source.type != KAFKA):
                 continue
             key = SourceKey(source.name, source.topic or "", source.type)
             totals[key] = max(totals.get(key, 0), source.partitions_total)
+            of_source = owners.setdefault(key, {})
             for claim in source.partitions:
-                rival = owners.get((key, claim.partition))
+                rival = of_source.get(claim.partition)
                 if rival is None or claim.assigned_at_seconds > rival.assigned_at_seconds:
-                    owners[key, claim.partition] = OwnedPartition(
+                    of_source[claim.partition] = OwnedPartition(
                         key, claim.partition, pod, claim.lag_events, claim.assigned_at_seconds, second
                     )
+    keys = sorted(totals)
     return Ownership(
         engine=engine,
         second=second,
-        owned=tuple(owners[where] for where in sorted(owners)),
+        owned=tuple(owners[key][partition] for key in keys for partition in sorted(owners[key])),
         missing=tuple(
             (key, partition)
-            for key in sorted(totals)
+            for key in keys
             for partition in range(totals[key])
-            if (key, partition) not in owners
+            if partition not in owners[key]
         ),
-        unknown_totals=tuple(key for key in sorted(totals) if totals[key] == 0),
+        unknown_totals=tuple(key for key in keys if totals[key] == 0),
         pods=frozenset(samples),
     )

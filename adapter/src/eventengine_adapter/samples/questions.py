@@ -6,9 +6,11 @@ the engine or the pod, and how an answer that can't be given is worded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 from eventengine_contract.metric_names import Aggregation, Metric
 
 from .fleets import Engine, EnginePod
@@ -48,14 +50,13 @@ _PODS_NAMED_MAX: Final = 3
 _RANGES_MAX: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(msgspec.Struct, frozen=True, gc=False):
     """One value, as of `sampled_at_seconds`, over the `window_seconds` before it (0: of that instant)."""
 
     millis: int
     sampled_at_seconds: int
     window_seconds: int = 0
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = {}
     from_pods: bool = True
     """Whether it was sampled by pods, on their common second, rather than told by brokers on one of their own."""
 
@@ -85,6 +86,9 @@ class Parameters:
         return bool(self.cap_events or self.exclude_stuck_seconds)
 
 
+_NO_PARAMETERS: Final = Parameters(statistic=None, window_seconds=1, horizon_seconds=HORIZON_SECONDS)
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked: a metric, a selector over its labels, and when.
@@ -111,9 +115,10 @@ class Question:
             return self.newest_second
         return oldest_servable_second(self.now_seconds, self.metric.age_seconds_max)
 
-    def could_concern(self, engine: Engine) -> bool:
-        """Whether the conditions on the engine's name leave this engine in."""
-        return self.selector.only({"engine"}).matches({"engine": engine.name})
+    def concerned(self, engines: Iterable[Engine]) -> list[Engine]:
+        """The engines that the conditions on the engine's name leave in."""
+        conditions = self.selector.only({"engine"})
+        return [engine for engine in engines if conditions.matches({"engine": engine.name})]
 
 
 def take_parameters(question: Question) -> tuple[Parameters, Question]:
@@ -123,6 +128,8 @@ def take_parameters(question: Question) -> tuple[Parameters, Question]:
         SelectorError: a parameter has a value that it can't have, or the metric doesn't take it.
     """
     metric, selector = question.metric, question.selector
+    if not selector.requirements:
+        return _NO_PARAMETERS, question
     chosen = {key: _equal_to(selector, key) for key in _PARAMETERS if selector.mentions(key)}
     for key in chosen:
         if metric.aggregation not in _PARAMETERS[key] or (key == WINDOW_LABEL and metric.name == _RATE):
