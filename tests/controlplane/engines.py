@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from eventengine_contract.well_known import PORT_TELEMETRY
+from eventengine_harness.control_planes import own_addresses
 
-ADDRESSES = itertools.count(21)
+ADDRESSES = own_addresses()
+"""A pod has one of its own: a connection that is kept open would lead to the pod before."""
 
 
 class Engine:
     """A telemetry port on a loopback address that no other one has, so that no pod is taken for another."""
 
     def __init__(self) -> None:
-        self.address = f"127.0.0.{next(ADDRESSES)}"
+        self.address = next(ADDRESSES)
         self.body = ""
         self.reads = 0
         engine = self

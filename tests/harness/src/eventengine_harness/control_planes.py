@@ -17,7 +17,7 @@ import ssl
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +56,12 @@ def free_port(address: str = LOOPBACK) -> int:
                 continue
         return port
     raise HarnessError(f"no free port at {address} between {PORTS.start} and {PORTS.stop}")
+
+
+def own_addresses() -> Iterator[str]:
+    """Addresses of loopback that no other process takes, for servers whose port is not theirs to choose."""
+    network = f"127.{64 + secrets.randbelow(128)}.{secrets.randbelow(256)}"
+    return (f"{network}.{number}" for number in range(2, 255))
 
 
 @dataclass(frozen=True)
