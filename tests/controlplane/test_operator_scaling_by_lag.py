@@ -2,6 +2,8 @@
 
 Autoscaler, adapter, broker and KEDA's definitions are real. The test plays kubelet and engine, and KEDA itself:
 what KEDA does with a ScaledObject is shown in the cluster tier.
+
+The adapter reads what engines show their brokers by the leave that the operator writes for it.
 """
 
 from __future__ import annotations
@@ -16,16 +18,15 @@ import pytest
 from confluent_kafka import Producer
 from eventengine_harness import builds
 from eventengine_harness.accesses import KubernetesAccess, condition_of
-from eventengine_harness.brokers import Broker, LoopbackKafka
+from eventengine_harness.brokers import SCRAM, USERS, Broker, LoopbackKafka
 
-from .adapters import AdapterPlane, AdapterProcess, EnginePodServer, EngineState
+from .adapters import NAMESPACE, AdapterPlane, AdapterProcess, EnginePodServer, EngineState, refusal
+from .engines import ADDRESSES
 from .operators import PATIENT, OperatorPlane, OperatorProcess
 from .spaces import HPA, Space
 
 TELEMETRY_PORT = 9464
 """Where the operator asks an engine; the adapter is told to ask there, too."""
-ADDRESSES = (f"127.0.10.{number}" for number in range(2, 250))
-"""A pod has one of its own: a connection that is kept open would lead to the pod before."""
 TOPIC = "hunt-events"
 
 
@@ -34,12 +35,17 @@ def autoscaling(**scale_to_zero: int) -> dict[str, object]:
     return HPA | {"minReplicas": 1, "behavior": at_once, "scaleToZero": scale_to_zero}
 
 
-def kafka_source(bootstrap_servers: str) -> dict[str, object]:
-    return {
-        "name": "moves",
-        "type": "kafka",
-        "kafka": {"bootstrapServers": [bootstrap_servers], "topic": TOPIC, "groupId": "hunt"},
-    }
+def kafka_source(bootstrap_servers: str, **settings: object) -> dict[str, object]:
+    kafka = {"bootstrapServers": [bootstrap_servers], "topic": TOPIC, "groupId": "hunt"}
+    return {"name": "moves", "type": "kafka", "kafka": kafka | settings}
+
+
+def produce(broker: Broker, topic: str, count: int) -> None:
+    """So many records, without a transaction."""
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
+    for _ in range(count):
+        producer.produce(topic, b"event", partition=0)
+    assert producer.flush(10) == 0
 
 
 @dataclass
@@ -55,13 +61,14 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder: Path = tmp_path_factory.mktemp("scale-to-zero")
-    kubeconfig = operator_plane.install_rights("eventengine-idle")
+    kubeconfig = operator_plane.install_rights(NAMESPACE, "operator.brokerCredentials=true")
     adapters = AdapterPlane(operator_plane.control_plane, folder)
     adapters.snapshot_port = TELEMETRY_PORT
     log = folder / "operator.log"
+    settings = {"metrics_mode": "off", "broker_credentials": "true", **PATIENT}
     try:
         with (
-            OperatorProcess(kubeconfig, "eventengine-idle", log, metrics_mode="off", **PATIENT) as operator,
+            OperatorProcess(kubeconfig, NAMESPACE, log, **settings) as operator,
             AdapterProcess(adapters, folder / "adapter.log") as adapter,
             LoopbackKafka() as kafka,
         ):
@@ -144,10 +151,7 @@ def test_idle_engine_goes_to_zero_after_its_autoscaler_and_comes_back_for_a_lag(
             "an autoscaler that holds still",
         )
         space.pods(0)
-        producer = Producer({"bootstrap.servers": stage.broker.bootstrap_servers, "log_level": 0})
-        for _ in range(5):
-            producer.produce(TOPIC, b"event", partition=0)
-        assert producer.flush(10) == 0
+        produce(stage.broker, TOPIC, 5)
         space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 1, "back for five events")
         space.until_condition("Hibernated", "False", "Active")
         space.pods(1)
@@ -173,6 +177,48 @@ def test_engine_that_may_no_longer_rest_is_woken_for_good(
         space.engine(engine=source, autoscaling=declared)
         space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 1, "woken")
         space.until_condition("Hibernated", "False", "NotDeclared")
+
+
+def test_the_lag_of_brokers_that_ask_who_you_are_is_told_when_the_secret_holds_what_it_should(
+    stage: Stage, operator_plane: OperatorPlane
+) -> None:
+    topic, credentials = "hunt-secured", "hunt-user"
+    ((user, password),) = USERS.items()
+    stage.broker.create_topic(topic, 1)
+    produce(stage.broker, topic, 5)
+    source = kafka_source(
+        stage.broker.encrypted_bootstrap_servers,
+        topic=topic,
+        properties={"security.protocol": "sasl_ssl", "sasl.mechanism": SCRAM},
+        credentials=credentials,
+    )
+    with Space(operator_plane.access, stage.operator) as space:
+
+        def show(password: str) -> None:
+            metadata = {"name": credentials, "namespace": space.namespace}
+            content = {
+                "username": user,
+                "password": password,
+                "ca.crt": stage.broker.authority.read_text(),
+            }
+            space.access.apply(
+                {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": content}
+            )
+
+        lag = f"/apis/external.metrics.k8s.io/v1beta1/namespaces/{space.namespace}/kafka_consumer_lag"
+        question = f"{lag}?labelSelector=engine%3Dhunt"
+        show("guessed-password")
+        space.engine(engine={"sources": [source]}, replicas=0)
+        words = (f"as user {user}", f"correct username and password in the Secret {credentials}")
+
+        def reason() -> str | None:
+            said = refusal(space.access, question)
+            return said if all(word in said for word in words) else None
+
+        assert "guessed-password" not in space.wait(reason, f"a reason with {words}")
+        show(password)
+        space.wait(lambda: not refusal(space.access, question), "a lag")
+        assert [item["value"] for item in space.access.raw(question)["items"]] == ["5"]
 
 
 @pytest.fixture

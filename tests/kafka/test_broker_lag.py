@@ -148,7 +148,7 @@ failures = 0
 for number in range(40):
     topic = KafkaTopic("moves", (sys.argv[1],), sys.argv[2], f"group-{number}", True)
     brokers = kafka_brokers.KafkaBrokers()
-    brokers._client(topic).list_topics(timeout=10)
+    brokers._client(topic).admin.list_topics(timeout=10)
     try:
         brokers.offsets(topic)
     except kafka_brokers.BrokerError:

@@ -19,7 +19,7 @@ from eventengine_adapter.samples.fleets import Engine, Fleet
 from eventengine_adapter.samples.store import SampleStore
 
 from .broker_secrets import BrokerSecrets
-from .kafka_brokers import BrokerError
+from .kafka_brokers import BrokerError, IdentityError
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +102,8 @@ class BrokerSampling:
             if before is not None and before.failure:
                 _log.info("the brokers tell the lag of engine %s/%s again", engine.namespace, engine.name)
         except BrokerError as error:
+            if isinstance(error, IdentityError):
+                self._secrets.forget(engine.namespace, topic.credentials)
             self._on_read(False)
             if before is None or before.failure != str(error):
                 _log.warning(

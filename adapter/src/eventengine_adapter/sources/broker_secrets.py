@@ -2,7 +2,8 @@
 
 No list, no watch: the adapter's rights name each Secret, so it asks for each. What was
 read holds for a minute, so that a changed Secret is noticed soon and the API server
-is spared. Never logs a content; a failure says which Secret and what to do.
+is spared; what brokers refused is read anew for the next question. Never logs a content;
+a failure says which Secret and what to do.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class BrokerSecrets:
         while len(self._known) > SECRETS_MAX:
             self._known.popitem(last=False)
         return properties
+
+    def forget(self, namespace: str, name: str) -> None:
+        """Read it anew the next time: it was of no use, and may be mended at any moment."""
+        self._known.pop((namespace, name), None)
 
     async def _get(self, namespace: str, name: str) -> dict[str, Any]:
         try:

@@ -9,15 +9,19 @@ Credentials come from the Secret that the source names (`broker_secrets`), never
 from its properties. Which properties of a source are honoured is a list here: a
 user who may declare an engine must not be able to make the adapter read its own
 files, run a program, or show its identity to a broker.
+
+A failure says which brokers refused whom, why, and what to do about it; never a
+password. A client whose identity was refused is given up, so that it doesn't
+knock again in the background with what is known to be wrong.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -41,6 +45,12 @@ PEEK_OFFSETS_MAX: Final = 1000
 """A tail longer than this is not taken for markers alone, and not looked at."""
 
 CLIENTS_MAX: Final = 16
+REPORTS_MAX: Final = 8
+"""What a client said by itself of its connections, and is kept until it is asked for."""
+
+WORDS_MAX: Final = 256
+"""Characters of what librdkafka says that are shown."""
+
 COORDINATOR_PAUSE_SECONDS: Final = 0.1
 _COORDINATOR_MOVES: Final = frozenset(
     {
@@ -49,6 +59,16 @@ _COORDINATOR_MOVES: Final = frozenset(
         KafkaError.NOT_COORDINATOR,
     }
 )
+_IDENTITY: Final = frozenset(
+    {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}  # noqa: SLF001
+)
+"""Who asks isn't believed by the brokers, or they by who asks. (These names are public, for all their looks.)"""
+
+_UNANSWERED: Final = frozenset(
+    {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}  # noqa: SLF001
+)
+"""Says no more than that there was no answer: the client's own reports say why."""
+
 _HONOURED: Final = frozenset(
     {
         "broker.address.family",
@@ -76,6 +96,18 @@ NO_CREDENTIALS: Final[Mapping[str, str]] = MappingProxyType({})
 
 class BrokerError(Exception):
     """Nothing is known of a topic. The message is shown to users who ask for its lag."""
+
+
+class IdentityError(BrokerError):
+    """The brokers don't accept what the Secret holds, or it is not enough to believe them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """A client, and what it last said by itself, which is how a failed connection is told."""
+
+    admin: AdminClient
+    reports: deque[KafkaError]
 
 
 def refusal(properties: Mapping[str, str], credentials: str = "") -> str:
@@ -108,7 +140,7 @@ class KafkaBrokers:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._clients: OrderedDict[tuple[Any, ...], AdminClient] = OrderedDict()
+        self._clients: OrderedDict[tuple[Any, ...], _Client] = OrderedDict()
         self._members: OrderedDict[tuple[Any, ...], Consumer] = OrderedDict()
         """Clients by group. None of them subscribes, so none joins."""
         self._looked_at: dict[tuple[Any, ...], bool] = {}
@@ -121,13 +153,16 @@ class KafkaBrokers:
         """The offsets of every partition of `topic`; `credentials` are the properties of its Secret.
 
         Raises:
-            BrokerError: the brokers can't be reached, the topic doesn't exist, or the answer is incomplete.
+            IdentityError: the brokers and the adapter don't believe each other; other credentials may help.
+            BrokerError: the brokers can't be reached, the topic doesn't exist, a right is missing, or the answer is
+                incomplete.
         """
         why_not = refusal(dict(topic.properties), topic.credentials)
         if why_not:
             raise BrokerError(why_not)
         try:
-            admin = self._client(topic, credentials)
+            client = self._client(topic, credentials)
+            admin = client.admin
             partitions = self._partitions(admin, topic)
             committed = self._committed(self._member(topic, credentials), topic, partitions)
             earliest = self._ends(admin, topic, partitions, _EARLIEST)
@@ -137,31 +172,64 @@ class KafkaBrokers:
                 number: OffsetsOfPartition(earliest[number], last_stable[number], committed[number])
                 for number in partitions
             }
-            return self._look_at_tails(topic, found, credentials)
+            found = self._look_at_tails(topic, found, credentials)
         except KafkaException as error:
-            raise BrokerError(_words(error)) from error
+            raise self._failure(topic, credentials, error) from error
         except TimeoutError as error:
-            raise BrokerError(f"no answer within {REQUEST_SECONDS_MAX:g} s") from error
+            asked = _asked(topic, credentials)
+            raise BrokerError(f"{asked}: no answer within {REQUEST_SECONDS_MAX:g} s") from error
+        # What was said before they answered explains no later failure.
+        admin.poll(0)
+        client.reports.clear()
+        return found
 
-    def _client(self, topic: KafkaTopic, credentials: Mapping[str, str] = NO_CREDENTIALS) -> AdminClient:
+    def _failure(
+        self, topic: KafkaTopic, credentials: Mapping[str, str], error: KafkaException
+    ) -> BrokerError:
+        cause = error.args[0] if error.args else None
+        if not isinstance(cause, KafkaError):
+            return BrokerError(str(error)[:WORDS_MAX])
+        if cause.code() in _UNANSWERED:
+            cause = self._report(topic, credentials) or cause
+        sentence = f"{_asked(topic, credentials)}: {cause.str()[:WORDS_MAX]}"
+        remedy = _remedy(cause.code(), topic)
+        if remedy:
+            sentence = f"{sentence}; {remedy}"
+        if cause.code() not in _IDENTITY:
+            return BrokerError(sentence)
+        self._give_up(topic, credentials)
+        return IdentityError(sentence)
+
+    def _report(self, topic: KafkaTopic, credentials: Mapping[str, str]) -> KafkaError | None:
+        """Why there is no connection, as the client said last."""
+        client = self._client(topic, credentials)
+        client.admin.poll(0)
+        # That none is left follows from what was said of each.
+        said = [one for one in client.reports if one.code() != KafkaError._ALL_BROKERS_DOWN]  # noqa: SLF001
+        return said[-1] if said else None
+
+    def _give_up(self, topic: KafkaTopic, credentials: Mapping[str, str]) -> None:
+        shown = _configuration(topic, credentials)
+        with self._lock:
+            self._clients.pop(tuple(sorted(shown.items())), None)
+            self._members.pop(tuple(sorted(_of_member(topic, shown).items())), None)
+
+    def _client(self, topic: KafkaTopic, credentials: Mapping[str, str] = NO_CREDENTIALS) -> _Client:
         configuration = _configuration(topic, credentials)
         key = tuple(sorted(configuration.items()))
         with self._lock:
             client = self._clients.pop(key, None)
-            if client is None:  # a client without open questions is false
-                client = AdminClient(configuration)
+            if client is None:
+                reports: deque[KafkaError] = deque(maxlen=REPORTS_MAX)
+                settings: dict[str, Any] = {**configuration, "error_cb": reports.append}
+                client = _Client(AdminClient(settings), reports)
             self._clients[key] = client
             while len(self._clients) > CLIENTS_MAX:
                 self._clients.popitem(last=False)
         return client
 
     def _member(self, topic: KafkaTopic, credentials: Mapping[str, str]) -> Consumer:
-        configuration = _configuration(topic, credentials) | {
-            "group.id": topic.group,
-            "enable.auto.commit": False,
-            # Stable: an offset inside a transaction that is still open is not committed yet, and not refused either.
-            "isolation.level": "read_committed",
-        }
+        configuration = _of_member(topic, _configuration(topic, credentials))
         key = tuple(sorted(configuration.items()))
         with self._lock:
             member = self._members.pop(key, None)
@@ -175,7 +243,7 @@ class KafkaBrokers:
     def _partitions(self, admin: AdminClient, topic: KafkaTopic) -> list[int]:
         found = admin.list_topics(topic.topic, timeout=REQUEST_SECONDS_MAX).topics[topic.topic]
         if found.error is not None:
-            raise BrokerError(f"topic {topic.topic}: {found.error.str()}")
+            raise KafkaException(found.error)
         if not 0 < len(found.partitions) <= PARTITIONS_MAX:
             raise BrokerError(f"topic {topic.topic} has {len(found.partitions)} partitions")
         return sorted(found.partitions)
@@ -190,7 +258,7 @@ class KafkaBrokers:
         committed: dict[int, int | None] = {}
         for found in self._ask_coordinator(member, asked):
             if found.error is not None:
-                raise BrokerError(f"group {topic.group}, partition {found.partition}: {found.error.str()}")
+                raise KafkaException(found.error)
             committed[found.partition] = None if found.offset == OFFSET_INVALID else found.offset
         if set(committed) != set(partitions):
             raise BrokerError(f"group {topic.group}: the brokers left partitions out")
@@ -272,8 +340,11 @@ class KafkaBrokers:
                     continue
                 if error is None:
                     drained[number] = False
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - public, for all its name
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                     drained[number] = True
+                elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    # What may not be looked at would never be known to be drained.
+                    raise KafkaException(error)
         finally:
             consumer.close()
         return drained
@@ -284,6 +355,41 @@ def _configuration(topic: KafkaTopic, credentials: Mapping[str, str]) -> dict[st
     return {**_QUIET, **honoured, **credentials, "bootstrap.servers": ",".join(topic.bootstrap_servers)}
 
 
-def _words(error: KafkaException) -> str:
-    cause = error.args[0] if error.args else error
-    return str(cause.str() if isinstance(cause, KafkaError) else cause)[:256]
+def _of_member(topic: KafkaTopic, configuration: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **configuration,
+        "group.id": topic.group,
+        "enable.auto.commit": False,
+        # Stable: an offset inside a transaction that is still open is not committed yet, and not refused either.
+        "isolation.level": "read_committed",
+    }
+
+
+def _asked(topic: KafkaTopic, credentials: Mapping[str, str]) -> str:
+    """Which brokers were asked about what, and as whom."""
+    user = credentials.get("sasl.username")
+    whom = f" as user {user}" if user else ""
+    servers = ",".join(topic.bootstrap_servers)
+    return f"Kafka at {servers}{whom}, asked about topic {topic.topic} and group {topic.group}"
+
+
+def _remedy(code: int, topic: KafkaTopic) -> str:
+    """What has to be done about a refusal by those whom it concerns; empty for what may pass by itself."""
+    secret = (
+        f"the Secret {topic.credentials}"
+        if topic.credentials
+        else "a Secret named in the source's credentials"
+    )
+    match code:
+        case KafkaError._AUTHENTICATION | KafkaError.SASL_AUTHENTICATION_FAILED:  # noqa: SLF001
+            return f"correct username and password in {secret}, or the source's sasl.mechanism"
+        case KafkaError._SSL:  # noqa: SLF001
+            return (
+                f"put the authority of the brokers' certificates into ca.crt of {secret}, and a certificate that they "
+                "trust into tls.crt and tls.key if they ask for one"
+            )
+        case KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return f"allow the user to Read topic {topic.topic}"
+        case KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return f"allow the user to Read group {topic.group}"
+    return ""

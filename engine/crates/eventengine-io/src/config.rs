@@ -326,6 +326,11 @@ fn refused(path: &str, message: impl Into<String>) -> Error {
     Error::Configuration { path: path.to_owned(), message: message.into() }
 }
 
+fn named(servers: &[String], properties: &std::collections::BTreeMap<String, String>) -> String {
+    let user = properties.get("sasl.username").map_or_else(String::new, |user| format!(" as user {user}"));
+    format!("Kafka at {}{user}", servers.join(","))
+}
+
 impl Config {
     /// Reads the normalised configuration and checks what the native half relies on.
     pub fn parse(json: &str) -> Result<Config, Error> {
@@ -343,11 +348,16 @@ impl Config {
             .find_map(|(index, source)| source.kafka.as_ref().map(|kafka| (index, source, kafka)))
     }
 
-    /// The brokers that are asked first, as reasons for not being ready name them.
-    pub fn brokers(&self) -> String {
-        let source = self.kafka_source().map(|(_, _, kafka)| &kafka.bootstrap_servers);
-        let servers = source.or(self.kafka_sink().map(|sink| &sink.bootstrap_servers));
-        servers.map_or_else(String::new, |servers| servers.join(","))
+    /// The brokers that events come from, and who asks them, as reasons for not being ready name them.
+    pub fn source_brokers(&self) -> String {
+        self.kafka_source()
+            .map_or_else(String::new, |(_, _, kafka)| named(&kafka.bootstrap_servers, &kafka.properties))
+    }
+
+    /// The same of the brokers that outputs go to.
+    pub fn output_brokers(&self) -> String {
+        self.kafka_sink()
+            .map_or_else(|| self.source_brokers(), |sink| named(&sink.bootstrap_servers, &sink.properties))
     }
 
     /// The TCP sources and their positions among the sources.

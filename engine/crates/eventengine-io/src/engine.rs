@@ -185,8 +185,8 @@ impl Engine {
             self.shared.health.not_ready("source", "looking for the topics");
         }
         if self.shared.config.kafka_source().is_some() || self.shared.config.kafka_sink().is_some() {
-            let brokers = self.shared.config.brokers();
-            self.shared.health.not_ready("publisher", format!("connecting to Kafka at {brokers}"));
+            let brokers = self.shared.config.output_brokers();
+            self.shared.health.not_ready("publisher", format!("connecting to {brokers}"));
         }
         let member = Member::default();
         let shared = Arc::clone(&self.shared);

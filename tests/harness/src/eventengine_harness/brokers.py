@@ -4,6 +4,11 @@ Owns its configuration, storage, start, orderly stop and kill -9, topics, and th
 command-line classes. On the machine's loopback (`LoopbackKafka`), or at the
 node's address in a cluster's sandbox, where pods reach it as well.
 
+On loopback it listens three times: for anybody, who may do anything; for those who log in
+with a password in the clear; and for those who do so as brokers on the internet have it, with
+SCRAM over TLS. Who logged in may do what no ACL keeps from them: a topic that has an ACL is
+for those whom one allows it.
+
 Restarting keeps the data: `stop()` or `kill()` then `start()` is "Kafka was away".
 """
 
@@ -18,10 +23,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from eventengine_harness import builds, debian_packages
+from eventengine_harness.certificates import Authority
 from eventengine_harness.control_planes import LOOPBACK, free_port
 from eventengine_harness.exceptions import HarnessError
 from eventengine_harness.ledgers import Ledger
@@ -47,6 +60,7 @@ JAVA_OPTIONS = (
 )
 USERS = {"hunt": "swordfish"}
 """Who may log in where a broker asks for it."""
+SCRAM = "SCRAM-SHA-512"
 
 TOOL_OPTIONS = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 
@@ -64,6 +78,7 @@ class Broker:
         controller_port: The port of its controller, on its own loopback.
         settings: Broker settings that override the ones here.
         secured_port: A further port, for clients that log in (SASL PLAIN) as one of USERS; 0 for none.
+        encrypted_port: Another one, for those who do so with SCRAM over TLS; 0 for none, and given together.
     """
 
     folder: Path
@@ -75,11 +90,22 @@ class Broker:
     process: ComponentProcess | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     secured_port: int = 0
+    encrypted_port: int = 0
 
     @property
     def secured_bootstrap_servers(self) -> str:
         """What clients that log in are given as `bootstrap.servers`."""
         return f"{self.host}:{self.secured_port}"
+
+    @property
+    def encrypted_bootstrap_servers(self) -> str:
+        """What clients that log in over TLS are given as `bootstrap.servers`."""
+        return f"{self.host}:{self.encrypted_port}"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of the authority that the broker's own is from."""
+        return self.folder / "tls" / "broker-ca.crt"
 
     @property
     def bootstrap_servers(self) -> str:
@@ -96,6 +122,8 @@ class Broker:
         if self.process is not None and self.process.is_running():
             raise HarnessError("the broker is running already")
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.encrypted_port and not self.authority.exists():
+            self._issue_certificate()
         configuration = self.folder / "server.properties"
         configuration.write_text("".join(f"{key}={value}\n" for key, value in self._configuration().items()))
         if not (self.data_folder / "meta.properties").exists():
@@ -104,6 +132,10 @@ class Broker:
                 "kafka.tools.StorageTool",
                 # Joined: one identifier in 64 begins with a dash, and would be taken for an option.
                 *("format", f"--cluster-id={identifier}", "--config", str(configuration)),
+                *(
+                    f"--add-scram={SCRAM}=[name={name},password={password}]"
+                    for name, password in (USERS.items() if self.encrypted_port else ())
+                ),
             )
         self.process = self.launcher.launch(
             "kafka", [*self._java(JAVA_OPTIONS), "kafka.Kafka", configuration]
@@ -157,6 +189,15 @@ class Broker:
             )
 
         wait_for(visible, f"topic {name}", TOPIC_DEADLINE_SECONDS)
+
+    def allow(self, user: str, operation: AclOperation, resource: ResourceType, name: str) -> None:
+        """Allow a user something; from now on nobody whom no ACL allows anything has a right to it."""
+        binding = AclBinding(
+            *(resource, name, ResourcePatternType.LITERAL, f"User:{user}", "*"),
+            *(operation, AclPermissionType.ALLOW),
+        )
+        admin = self._admin()  # kept: with it would go what it was asked
+        admin.create_acls([binding])[binding].result(REQUEST_TIMEOUT_SECONDS)
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic."""
@@ -232,24 +273,49 @@ class Broker:
             "num.network.threads": "2",
             "num.io.threads": "4",
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
-            **(self._secured_listener() if self.secured_port else {}),
+            **(self._secured_listeners() if self.secured_port else {}),
             **self.settings,
         }
 
-    def _secured_listener(self) -> dict[str, str]:
-        plain = f"PLAINTEXT://{self.host}:{self.port}"
-        secured = f"SECURED://{self.host}:{self.secured_port}"
+    @property
+    def _key_store(self) -> Path:
+        return self.folder / "tls" / "broker.pem"
+
+    def _issue_certificate(self) -> None:
+        folder = self._key_store.parent
+        folder.mkdir()
+        authority = Authority.create(folder, self.authority.stem)
+        pair = authority.issue(folder, "broker", common_name="broker", hosts=[self.host])
+        self._key_store.write_bytes(pair.key.read_bytes() + pair.certificate.read_bytes())
+
+    def _secured_listeners(self) -> dict[str, str]:
+        listeners = ",".join(
+            [
+                f"PLAINTEXT://{self.host}:{self.port}",
+                f"SECURED://{self.secured_bootstrap_servers}",
+                f"ENCRYPTED://{self.encrypted_bootstrap_servers}",
+            ]
+        )
         users = " ".join(f'user_{name}="{password}"' for name, password in USERS.items())
-        login = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        login = "org.apache.kafka.common.security"
         return {
-            "listeners": f"{plain},{secured},CONTROLLER://{LOOPBACK}:{self.controller_port}",
-            "advertised.listeners": f"{plain},{secured}",
+            "listeners": f"{listeners},CONTROLLER://{LOOPBACK}:{self.controller_port}",
+            "advertised.listeners": listeners,
             "listener.security.protocol.map": (
-                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_PLAINTEXT"
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_PLAINTEXT,ENCRYPTED:SASL_SSL"
             ),
             "inter.broker.listener.name": "PLAINTEXT",
             "listener.name.secured.sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.secured.plain.sasl.jaas.config": f"{login} required {users};",
+            "listener.name.secured.plain.sasl.jaas.config": f"{login}.plain.PlainLoginModule required {users};",
+            "listener.name.encrypted.sasl.enabled.mechanisms": SCRAM,
+            f"listener.name.encrypted.{SCRAM.lower()}.sasl.jaas.config": (
+                f"{login}.scram.ScramLoginModule required;"
+            ),
+            "listener.name.encrypted.ssl.keystore.type": "PEM",
+            "listener.name.encrypted.ssl.keystore.location": str(self._key_store),
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "allow.everyone.if.no.acl.found": "true",
+            "super.users": "User:ANONYMOUS",
         }
 
 
@@ -289,6 +355,7 @@ class LoopbackKafka(OwnedInstance[Path]):
             *(ledger.folder, launcher, needs, self._host, free_port(self._host), free_port()),
             settings=self._settings,
             secured_port=free_port(self._host),
+            encrypted_port=free_port(self._host),
         )
         self._broker.start()
         self._broker.wait_until_ready()

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka_sys as rd;
@@ -51,7 +50,8 @@ impl KafkaError {
         }
     }
 
-    fn other(message: String) -> KafkaError {
+    /// An error in words of our own.
+    pub fn other(message: String) -> KafkaError {
         KafkaError {
             code: Code::RD_KAFKA_RESP_ERR__FAIL,
             message,
@@ -81,6 +81,16 @@ impl KafkaError {
             rd::rd_kafka_error_destroy(error);
             Err(taken)
         }
+    }
+
+    /// Says no more than that there was no answer; why not is in the client's own reports.
+    fn is_unanswered(&self) -> bool {
+        matches!(
+            self.code,
+            Code::RD_KAFKA_RESP_ERR__TRANSPORT
+                | Code::RD_KAFKA_RESP_ERR__TIMED_OUT
+                | Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
+        )
     }
 
     fn check_code(code: Code) -> Result<(), KafkaError> {
@@ -119,8 +129,7 @@ pub trait Rebalance: Send {
 /// What the client's callbacks know. Boxed, so that its address stays.
 #[derive(Default)]
 struct Context {
-    last_error: Mutex<Option<String>>,
-    all_brokers_down: AtomicBool,
+    last_error: Mutex<Option<KafkaError>>,
     rebalance: Mutex<Option<Box<dyn Rebalance>>>,
 }
 
@@ -133,12 +142,13 @@ unsafe extern "C" fn on_error(
     // SAFETY: the opaque is the context, which lives as long as the client.
     let context = unsafe { &*opaque.cast::<Context>() };
     // SAFETY: librdkafka gives a valid string.
-    let reason = unsafe { text(reason) };
-    if code == Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int {
-        context.all_brokers_down.store(true, Ordering::Relaxed);
-    }
+    let message = unsafe { text(reason) };
+    let code = Code::try_from(code).unwrap_or(Code::RD_KAFKA_RESP_ERR__FAIL);
     if let Ok(mut last) = context.last_error.lock() {
-        *last = Some(reason);
+        // That all brokers are down follows from what was said of each of them.
+        if code != Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || last.is_none() {
+            *last = Some(KafkaError { message, ..KafkaError::from_code(code) });
+        }
     }
 }
 
@@ -448,13 +458,19 @@ impl Client {
     }
 
     /// The latest error that the client reported by itself, such as a broken connection. Taken once.
-    pub fn take_last_error(&self) -> Option<String> {
+    pub fn take_last_error(&self) -> Option<KafkaError> {
         self.context.as_ref()?.last_error.lock().ok()?.take()
     }
 
-    /// Whether all brokers were down since this was last asked.
-    pub fn take_all_brokers_down(&self) -> bool {
-        self.context.as_ref().is_some_and(|context| context.all_brokers_down.swap(false, Ordering::Relaxed))
+    /// The client's own report in place of an error that says no more than that nobody answered. Runs callbacks;
+    /// not for a member of a group, whose callbacks are the consumer queue's.
+    pub fn explain(&self, error: KafkaError) -> KafkaError {
+        if !error.is_unanswered() {
+            return error;
+        }
+        self.poll();
+        let reported = self.context.as_ref().and_then(|context| context.last_error.lock().ok()?.clone());
+        reported.unwrap_or(error)
     }
 
     /// Runs callbacks that wait in the main queue.

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod lag;
 pub mod publisher;
+mod refusals;
 pub mod restore;
 mod rollback;
 pub mod source;

@@ -25,7 +25,9 @@ use eventengine_core::ring::{Consumer, Descriptor, Kind};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
 use super::client::{Client, KafkaError, Partitions, Properties, Topic};
+use super::refusals;
 use super::topics::{TopicError, client_properties, prepare_outputs};
+use crate::config::Config;
 use crate::direct::Replies;
 use crate::shared::{Backoff, Shared, lock};
 
@@ -65,6 +67,8 @@ struct Connection {
 enum Failure {
     /// Abort, reset and go on with this producer.
     Abort(String),
+    /// The same, and nothing comes of it until somebody allows what the brokers refuse.
+    Refused(String),
     /// The producer can't be used any more.
     Fatal(String),
 }
@@ -79,6 +83,8 @@ pub struct Publisher {
     generation: u64,
     open: bool,
     opened_at: Instant,
+    /// The brokers refused the last transaction for want of a right.
+    refused: bool,
     outputs: u64,
     held: Vec<Descriptor>,
     held_queued: usize,
@@ -103,6 +109,7 @@ impl Publisher {
             generation: 0,
             open: false,
             opened_at: Instant::now(),
+            refused: false,
             outputs: 0,
             held: Vec::new(),
             held_queued: 0,
@@ -337,7 +344,7 @@ impl Publisher {
                     }
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                Err(error) => return Err(failure("queueing a record", error)),
+                Err(error) => return Err(failure(&self.parts.shared.config, "queueing a record", error)),
             }
         }
     }
@@ -350,7 +357,7 @@ impl Publisher {
             connection
                 .producer
                 .begin_transaction()
-                .map_err(|error| failure("beginning a transaction", error))?;
+                .map_err(|error| failure(&self.parts.shared.config, "beginning a transaction", error))?;
             self.open = true;
             self.opened_at = Instant::now();
         }
@@ -375,6 +382,9 @@ impl Publisher {
         let deadline = self.opened_at.max(Instant::now()) + self.timeout;
         self.call_until(deadline, "committing", |connection| connection.producer.commit_transaction(CALL))?;
         self.open = false;
+        if std::mem::take(&mut self.refused) {
+            shared.health.ready("publisher");
+        }
         self.committed(ticket, 1);
         Ok(())
     }
@@ -432,7 +442,7 @@ impl Publisher {
                         connection.producer.poll();
                         std::thread::sleep(Duration::from_millis(2));
                     }
-                    Err(error) => return Err(failure("queueing state", error)),
+                    Err(error) => return Err(failure(&self.parts.shared.config, "queueing state", error)),
                 }
             }
         }
@@ -451,7 +461,9 @@ impl Publisher {
         loop {
             match call(connection) {
                 Ok(()) => {
-                    self.parts.shared.health.ready("publisher");
+                    if !self.refused {
+                        self.parts.shared.health.ready("publisher");
+                    }
                     return Ok(());
                 }
                 Err(error) if error.retriable && !error.abortable && !error.fatal => {
@@ -459,13 +471,13 @@ impl Publisher {
                         return Err(Failure::Abort(format!("{what}: no answer in time: {}", error.message)));
                     }
                     if begun.elapsed() >= CALL {
-                        let brokers = self.parts.shared.config.brokers();
-                        let reason = format!("Kafka at {brokers}: {what}: {}; trying again", error.message);
+                        let brokers = self.parts.shared.config.output_brokers();
+                        let reason = format!("{brokers}: {what}: {}; trying again", error.message);
                         self.parts.shared.health.not_ready("publisher", reason);
                     }
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                Err(error) => return Err(failure(what, error)),
+                Err(error) => return Err(failure(&self.parts.shared.config, what, error)),
             }
         }
     }
@@ -474,6 +486,11 @@ impl Publisher {
     fn fail(&mut self, failure: Failure) {
         match failure {
             Failure::Abort(reason) => self.abort(&reason),
+            Failure::Refused(reason) => {
+                self.refused = true;
+                self.parts.shared.health.not_ready("publisher", reason.as_str());
+                self.abort(&reason);
+            }
             Failure::Fatal(reason) => self.lose_producer(&reason),
         }
         if self.source_topic.is_some() {
@@ -496,7 +513,7 @@ impl Publisher {
             let deadline = Instant::now() + self.timeout;
             let aborted = self
                 .call_until(deadline, "aborting", |connection| connection.producer.abort_transaction(CALL));
-            if let Err(Failure::Abort(reason) | Failure::Fatal(reason)) = aborted {
+            if let Err(Failure::Abort(reason) | Failure::Refused(reason) | Failure::Fatal(reason)) = aborted {
                 self.lose_producer(&reason);
                 return;
             }
@@ -529,25 +546,26 @@ impl Publisher {
             producer,
         };
         let begun = Instant::now();
+        let brokers = config.output_brokers();
         loop {
             match connection.producer.init_transactions(CALL) {
                 Ok(()) => break,
                 Err(error) if error.retriable && begun.elapsed() < self.timeout => {
-                    let detail = connection.producer.take_last_error().unwrap_or(error.message);
-                    let reason = format!("Kafka at {}: {detail}", config.brokers());
-                    shared.health.not_ready("publisher", reason);
+                    let reason = refusals::sentence(&brokers, &connection.producer.explain(error), config);
+                    shared.health.not_ready("publisher", reason.as_str());
                     if shared.stop_pipeline.load(Ordering::Relaxed) {
-                        return Err(detail);
+                        return Err(reason);
                     }
                 }
                 Err(error) => {
-                    return Err(format!("Kafka at {}: initialising transactions: {error}", config.brokers()));
+                    return Err(refusals::sentence(&brokers, &connection.producer.explain(error), config));
                 }
             }
         }
         if self.source_topic.is_none() {
             prepare_outputs(&connection.producer, config).map_err(|error| match error {
-                TopicError::Passing(reason) | TopicError::Wrong(reason) => reason,
+                TopicError::Passing(error) => refusals::sentence(&brokers, &error, config),
+                TopicError::Wrong(reason) => reason,
             })?;
         }
         self.connection = Some(connection);
@@ -555,9 +573,15 @@ impl Publisher {
     }
 }
 
-fn failure(what: &str, error: KafkaError) -> Failure {
-    let message = format!("{what}: {}", error.message);
-    if error.fatal { Failure::Fatal(message) } else { Failure::Abort(message) }
+fn failure(config: &Config, what: &str, error: KafkaError) -> Failure {
+    let error = KafkaError { message: format!("{what}: {error}"), ..error };
+    if error.fatal {
+        Failure::Fatal(error.message)
+    } else if refusals::is_refusal(error.code, config) {
+        Failure::Refused(refusals::sentence(&config.output_brokers(), &error, config))
+    } else {
+        Failure::Abort(error.message)
+    }
 }
 
 /// A number's decimal digits.

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
 use super::client::{Client, KafkaError, Message, OffsetSpec, Partitions, Properties, Queue};
+use super::refusals;
 use crate::shared::{Backoff, Shared, lock};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -157,7 +158,7 @@ impl Worker {
                 }
                 Err(error) => {
                     self.shared.counters.error("restore");
-                    self.shared.health.not_ready("restore", format!("reading the changelog: {error}"));
+                    self.not_ready(&error);
                     if self.shared.pause(backoff.pause(), &self.shared.stop_sources) {
                         return;
                     }
@@ -306,8 +307,13 @@ impl Worker {
     /// An error that the client gets over by itself, shown until the restore is through.
     fn note(&self, error: Code, message: &Message) {
         self.shared.counters.error("restore");
-        let reason = format!("reading the changelog: {} ({error:?})", message.error_text());
-        self.shared.health.not_ready("restore", reason);
+        self.not_ready(&KafkaError { message: message.error_text(), ..KafkaError::from_code(error) });
+    }
+
+    fn not_ready(&self, error: &KafkaError) {
+        let config = &self.shared.config;
+        let reason = refusals::sentence(&config.source_brokers(), error, config);
+        self.shared.health.not_ready("restore", format!("reading the changelog: {reason}"));
     }
 
     fn keep(&self, reading: &mut Reading, message: &Message) {

@@ -14,7 +14,7 @@
 //! - State comes before the assignment, the assignment before the first event; the
 //!   control lane keeps that order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -27,9 +27,10 @@ use eventengine_core::pool::Allocator;
 use eventengine_core::ring::{Descriptor, Kind, LANE_CONTROL, LANE_EVENTS, LANES, Producer};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
-use super::client::{Client, Message, Partitions, Properties, Queue, Rebalance};
+use super::client::{Client, KafkaError, Message, Partitions, Properties, Queue, Rebalance};
 use super::lag;
 use super::publisher::{Member, security_properties};
+use super::refusals;
 use super::restore::{Request, Restored, Restorer, Worker};
 use super::rollback::RollbackTimer;
 use super::topics::{TopicError, client_properties, prepare};
@@ -86,6 +87,8 @@ struct State {
     owned: BTreeMap<i32, Owned>,
     to_begin: Vec<(i32, i64)>,
     joined: bool,
+    /// Partitions that the brokers don't let us read, until something comes of them.
+    refused: BTreeSet<i32>,
     next_epoch: u32,
     next_ticket: u64,
     generation: u64,
@@ -144,6 +147,7 @@ impl State {
         let mut applied = false;
         for partition in &given_up {
             self.restorer.cancel(*partition);
+            self.refused.remove(partition);
             self.to_begin.retain(|(waiting, _)| waiting != partition);
             applied |= self.owned.remove(partition).is_some_and(|owned| owned.running);
             self.control(Descriptor { partition: *partition as u32, ..Descriptor::new(Kind::Close) });
@@ -368,12 +372,24 @@ impl State {
                 }
                 Some(error) => {
                     self.shared.counters.error("fetch");
-                    let text = message.error_text();
+                    let message_text = message.error_text();
+                    let error = KafkaError { message: message_text, ..KafkaError::from_code(error) };
+                    if refusals::is_refusal(error.code, &self.shared.config) {
+                        self.refused.insert(message.partition());
+                        refuse(&self.shared, &error);
+                        continue;
+                    }
+                    let partition = message.partition();
                     crate::log::warning(
                         "source",
-                        &format!("partition {}: {text} ({error:?})", message.partition()),
+                        &format!("partition {partition}: {error} ({:?})", error.code),
                     );
+                    continue;
                 }
+            }
+            // It can be read again.
+            if !self.refused.is_empty() {
+                self.refused.remove(&message.partition());
             }
         }
         self.shared.counters.events_in.fetch_add(taken, Ordering::Relaxed);
@@ -454,6 +470,7 @@ pub fn run(parts: Parts) {
         owned: BTreeMap::new(),
         to_begin: Vec::new(),
         joined: false,
+        refused: BTreeSet::new(),
         next_epoch: 0,
         next_ticket: 0,
         generation: 0,
@@ -522,10 +539,9 @@ fn prepare_topics(shared: &Shared, kafka: &KafkaSource) -> Option<Client> {
                 shared.health.not_ready("source", "waiting for partitions of the consumer group");
                 return Some(admin);
             }
-            Err(TopicError::Passing(reason)) => {
+            Err(TopicError::Passing(error)) => {
                 shared.counters.error("topics");
-                let detail = admin.take_last_error().unwrap_or(reason);
-                shared.health.not_ready("source", format!("Kafka at {}: {detail}", shared.config.brokers()));
+                refuse(shared, &admin.explain(error));
             }
             Err(TopicError::Wrong(reason)) => {
                 shared.counters.error("topics");
@@ -558,7 +574,7 @@ fn consume(shared: &Arc<Shared>, state: &Arc<Mutex<State>>, member: &Arc<Client>
     let mut checked = Instant::now() - HEALTH_INTERVAL;
     while !shared.stop_sources.load(Ordering::Relaxed) {
         serve_events(shared, &events, &mut batch, Duration::ZERO);
-        let (room, joined) = {
+        let (room, well) = {
             let mut state = lock(state);
             if shared.requested_generation() > state.generation {
                 state.reset(member);
@@ -567,9 +583,9 @@ fn consume(shared: &Arc<Shared>, state: &Arc<Mutex<State>>, member: &Arc<Client>
             restored.into_iter().for_each(|restored| state.install(restored));
             state.begin_installed(member);
             state.note_rollback();
-            (state.room(credit), state.joined)
+            (state.room(credit), state.joined && state.refused.is_empty())
         };
-        if joined && checked.elapsed() >= HEALTH_INTERVAL {
+        if well && checked.elapsed() >= HEALTH_INTERVAL {
             checked = Instant::now();
             report_health(shared, member);
         }
@@ -592,8 +608,18 @@ fn report_health(shared: &Shared, member: &Client) {
         shared.health.ready("source");
         return;
     }
-    let detail = member.take_last_error().unwrap_or_else(|| "no request was answered for seconds".to_owned());
-    shared.health.not_ready_yet("source", format!("Kafka at {}: {detail}", shared.config.brokers()));
+    let error = member
+        .take_last_error()
+        .unwrap_or_else(|| KafkaError::other("no request was answered for seconds".to_owned()));
+    let config = &shared.config;
+    let reason = refusals::sentence(&config.source_brokers(), &error, config);
+    shared.health.not_ready_yet("source", reason);
+}
+
+/// Says that the brokers refuse what the source needs, and what to do about it.
+fn refuse(shared: &Shared, error: &KafkaError) {
+    let config = &shared.config;
+    shared.health.not_ready("source", refusals::sentence(&config.source_brokers(), error, config));
 }
 
 /// Runs rebalances and notes errors. Messages in this queue are of partitions that were not forwarded yet, and read again.
@@ -605,7 +631,12 @@ fn serve_events(shared: &Shared, events: &Queue, batch: &mut Vec<Message>, wait:
             continue;
         }
         shared.counters.error("consumer");
-        crate::log::warning("source", &format!("{} ({error:?})", message.error_text()));
+        let error = KafkaError { message: message.error_text(), ..KafkaError::from_code(error) };
+        if refusals::is_refusal(error.code, &shared.config) {
+            refuse(shared, &error);
+        } else {
+            crate::log::warning("source", &format!("{error} ({:?})", error.code));
+        }
     }
 }
 

@@ -12,14 +12,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum TopicError {
     /// Worth trying again.
-    Passing(String),
+    Passing(KafkaError),
     /// Wrong until somebody changes it.
     Wrong(String),
 }
 
 impl From<KafkaError> for TopicError {
     fn from(error: KafkaError) -> TopicError {
-        TopicError::Passing(error.message)
+        TopicError::Passing(error)
     }
 }
 
@@ -51,7 +51,7 @@ pub fn prepare(client: &Client, config: &Config, source: &KafkaSource) -> Result
         .partition_count(&client.topic(&source.topic)?, TIMEOUT)?
         .filter(|count| *count > 0)
         .ok_or_else(|| {
-            TopicError::Passing(format!("the source topic {:?} does not exist yet", source.topic))
+            KafkaError::other(format!("the source topic {:?} does not exist yet", source.topic))
         })?;
     if partitions > eventengine_core::core::KAFKA_PARTITIONS_MAX {
         return Err(TopicError::Wrong(format!(
@@ -99,8 +99,9 @@ fn ensure(
     }
     client
         .create_topic(topic, partitions, settings, TIMEOUT)
-        .map_err(|error| TopicError::Passing(format!("creating the topic {topic:?}: {error}")))?;
-    client.partition_count(&handle, TIMEOUT)?.filter(|count| *count > 0).ok_or_else(|| {
-        TopicError::Passing(format!("the topic {topic:?} was created and is not known everywhere yet"))
-    })
+        .map_err(|error| KafkaError { message: format!("creating the topic {topic:?}: {error}"), ..error })?;
+    let count = client.partition_count(&handle, TIMEOUT)?.filter(|count| *count > 0);
+    Ok(count.ok_or_else(|| {
+        KafkaError::other(format!("the topic {topic:?} was created and is not known everywhere yet"))
+    })?)
 }
