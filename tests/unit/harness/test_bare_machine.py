@@ -38,7 +38,9 @@ def test_without_root_missing_packages_are_named_with_the_command(
         debian_packages.ensure_installed(["present", "absent"])
 
 
-def test_an_index_that_is_too_old_is_fetched_again(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_is_too_old_is_fetched_again_after_what_was_broken_off(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     calls = programs / "calls"
     # The installation works once the index was fetched.
@@ -47,8 +49,9 @@ def test_an_index_that_is_too_old_is_fetched_again(programs: Path, monkeypatch: 
         "apt-get",
         f'echo "$1" >> {calls}; case "$1" in install) [ "$(/bin/grep -c update {calls})" != 0 ];; esac',
     )
+    script(programs, "dpkg", f'echo "$1" >> {calls}')
     debian_packages.ensure_installed(["absent"])
-    assert calls.read_text().split() == ["install", "update", "install"]
+    assert calls.read_text().split() == ["install", "--configure", "update", "install"]
 
 
 def test_without_go_the_message_says_which_and_from_where(

@@ -19,7 +19,7 @@ from eventengine_harness import debian_packages
 from eventengine_harness.caching import cached, key_of
 from eventengine_harness.exceptions import CommandError, HarnessError
 from eventengine_harness.locations import BUILDS, TESTS
-from eventengine_harness.running import run, run_showing_progress
+from eventengine_harness.running import run, run_fetching
 
 KUBERNETES_PROGRAMS = (
     "kube-apiserver",
@@ -35,6 +35,8 @@ KEDA_MODULE = "github.com/kedacore/keda/v2"
 CERT_MANAGER_MODULE = "github.com/cert-manager/cert-manager"
 PAUSE_SOURCE = Path(__file__).resolve().parent / "programs" / "pause.c"
 BROKER_POM = TESTS / "kafka" / "broker" / "pom.xml"
+GO_BUILD_SECONDS_MAX = 1800.0
+FETCH_SECONDS_MAX = 600.0
 STATIC_LINK_FLAGS = ("-static", "-O2", "-Wall", "-Werror")
 
 
@@ -87,6 +89,15 @@ def cert_manager_definitions() -> Path:
     return _module_folder("cert-manager", CERT_MANAGER_MODULE) / "deploy" / "crds"
 
 
+def definitions() -> dict[str, Path]:
+    """Where all of these definitions lie; fetches them, so that no test has to."""
+    return {
+        "karpenter": karpenter_definitions()[0],
+        "cert-manager": cert_manager_definitions(),
+        "keda": keda_definitions(),
+    }
+
+
 def metrics_decoder() -> Path:
     """The program that decodes answers of the metrics APIs with the types of k8s.io/metrics."""
     return _go_programs("the metrics decoder", "metrics-decoder", ["."], "-s -w") / "metrics-decoder"
@@ -109,13 +120,14 @@ def kafka() -> Path:
 
     def build(folder: Path) -> None:
         debian_packages.ensure_installed(debian_packages.KAFKA)
-        run_showing_progress(
+        run_fetching(
             [
-                *("mvn", "--batch-mode", "--quiet", "--file", BROKER_POM),
+                *("mvn", "--batch-mode", "--file", BROKER_POM),
                 "dependency:copy-dependencies",
                 f"-DoutputDirectory={folder}",
             ],
             "fetching Apache Kafka's jars",
+            timeout_seconds=FETCH_SECONDS_MAX,
         )
 
     return cached("kafka", key_of(files=[BROKER_POM], words=["jars"]), build)
@@ -161,7 +173,7 @@ def go_programs(
 
     def build(destination: Path) -> None:
         debian_packages.ensure_installed(debian_packages.GO)
-        run_showing_progress(
+        run_fetching(
             [
                 *("nice", "-n", "5", go, "build", "-v", "-trimpath", "-mod=readonly", "-buildvcs=false"),
                 *("-ldflags", link_flags, "-o", f"{destination}/", *packages),
@@ -169,6 +181,7 @@ def go_programs(
             f"building {title}",
             environment={"CGO_ENABLED": "1"},
             folder=folder,
+            timeout_seconds=GO_BUILD_SECONDS_MAX,
         )
 
     return cached(kind, key_of(files=files, folder=folder, words=words), build)
@@ -176,7 +189,8 @@ def go_programs(
 
 def _module_folder(build: str, module: str) -> Path:
     """Where the sources of a Go module lie that a build requires, fetched if need be."""
-    answer = json.loads(run([_go(), "mod", "download", "-json", module], folder=BUILDS / build))
+    command = [_go(), "mod", "download", "-json", module]
+    answer = json.loads(run(command, folder=BUILDS / build, timeout_seconds=FETCH_SECONDS_MAX))
     return Path(answer["Dir"])
 
 

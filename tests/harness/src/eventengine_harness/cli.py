@@ -31,6 +31,7 @@ BUILDS: dict[str, Callable[[], object]] = {
     "kwok": builds.kwok,
     "karpenter": builds.karpenter,
     "cert-manager": builds.cert_manager,
+    "definitions": builds.definitions,
     "metrics-decoder": builds.metrics_decoder,
     "pause": builds.pause,
     "kafka": builds.kafka,

@@ -1,7 +1,7 @@
 """The Debian packages that the real components come from or need.
 
-Installs what is missing, and only then asks for root. The package index is
-fetched again only when the installation fails with the one at hand. A service
+Installs what is missing, and only then asks for root. When the installation fails, one
+that was broken off is brought to its end and the package index is fetched again. A service
 that a package starts (etcd, containerd) is left alone and never used: ours run
 on free ports or in namespaces of their own.
 """
@@ -72,6 +72,10 @@ def ensure_installed(packages: Iterable[str]) -> None:
         try:
             run_showing_progress([*install, *absent], title, environment=environment)
         except CommandError:
+            # An installation that was broken off keeps apt-get from anything else until it is brought to its end.
+            run_showing_progress(
+                ["dpkg", "--configure", "-a"], "ending what was begun", environment=environment
+            )
             run_showing_progress(
                 ["apt-get", "update", "-qq"], "fetching the package index", environment=environment
             )

@@ -22,7 +22,7 @@ import yaml
 from eventengine_harness import debian_packages, wheels
 from eventengine_harness.caching import cached, key_of, locked
 from eventengine_harness.locations import REPOSITORY, user_cache
-from eventengine_harness.running import run, run_showing_progress, say
+from eventengine_harness.running import run, run_fetching, run_showing_progress, say
 
 PARTS = wheels.PARTS
 SUITE = "bookworm"
@@ -48,6 +48,7 @@ SOURCE_FOLDERS: Mapping[str, tuple[str, ...]] = {
     "engine": ("contract", "engine"),
 }
 LEFT_OUT_OF_KEY = frozenset({"target", "__pycache__", "tests"})
+BASE_SECONDS_MAX = 600.0
 BUILD_SECONDS_MAX = 1200.0
 STORAGE_PREFIX = "storage-"
 
@@ -95,7 +96,7 @@ def base_storage() -> Path:
 
     def build(folder: Path) -> None:
         root = folder / "root.tar"
-        run_showing_progress(
+        run_fetching(
             [
                 *("mmdebstrap", "--variant=minbase", "--quiet"),
                 f"--include={','.join(BASE_PACKAGES)}",
@@ -104,6 +105,7 @@ def base_storage() -> Path:
                 *(SUITE, str(root)),
             ],
             "building the base image",
+            timeout_seconds=BASE_SECONDS_MAX,
         )
         with tempfile.TemporaryDirectory() as scratch:
             builder = _Builder(Path(scratch), folder / "storage")

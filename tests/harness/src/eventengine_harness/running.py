@@ -1,8 +1,9 @@
 """Running commands that end by themselves.
 
 Owns: quiet commands with their output captured, and long commands whose
-progress is shown as one line every few seconds. Long-running components belong
-to `processes`. A command gets an argument list, never a shell line.
+progress is shown as one line every few seconds; those that fetch from package
+registries are begun again a few times when they fail. Long-running components
+belong to `processes`. A command gets an argument list, never a shell line.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from eventengine_harness.exceptions import CommandError
 
 PROGRESS_INTERVAL_SECONDS = 5.0
 OUTPUT_TAIL_BYTES = 6000
+FETCH_ATTEMPTS = 3
 
 
 def say(line: str) -> None:
@@ -106,6 +108,28 @@ def run_showing_progress(
             late = f"\n(stopped: over {timeout_seconds:.0f} s)" if expired.is_set() else ""
             raise CommandError(words, process.returncode, tail + late)
     say(f"{title}: done in {time.monotonic() - started:.0f} s")
+
+
+def run_fetching(
+    command: Sequence[str | Path],
+    title: str,
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    timeout_seconds: float,
+) -> None:
+    """Run a long command that fetches from package registries, and that goes on where it was when it is repeated."""
+    for attempt in range(1, FETCH_ATTEMPTS + 1):
+        try:
+            run_showing_progress(
+                command, title, environment=environment, folder=folder, timeout_seconds=timeout_seconds
+            )
+        except CommandError as error:
+            if attempt == FETCH_ATTEMPTS:
+                raise
+            say(f"{title}: attempt {attempt} of {FETCH_ATTEMPTS} failed: {error}")
+        else:
+            return
 
 
 def _tail(descriptor: int, length: int) -> str:

@@ -28,11 +28,12 @@ from typing import Final
 
 from eventengine_harness.caching import cached, key_of
 from eventengine_harness.locations import REPOSITORY
-from eventengine_harness.running import run, run_showing_progress, say
+from eventengine_harness.running import run, run_fetching, run_showing_progress
 
 PARTS: Final = ("operator", "adapter", "engine")
 COMMAND_SECONDS_MAX: Final = 900
 NATIVE_BUILD_SECONDS_MAX: Final = 3600
+PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 ARCHIVE_TIME: Final = (2020, 2, 2, 0, 0, 0)
 """Time stamp of every file in a wheel that is packed here: equal sources give equal bytes."""
 
@@ -74,17 +75,26 @@ def _downloaded(part: str) -> Path:
     words = [sys.implementation.cache_tag or "", platform.machine(), platform.libc_ver()[1]]
 
     def download(folder: Path) -> None:
-        say(f"fetching the wheels of requirements/{part}.txt")
-        arguments = ["--require-hashes", "--only-binary", ":all:", "--dest", str(folder)]
-        _pip("download", *arguments, "--requirement", str(lock_file))
+        arguments: list[str | Path] = ["--require-hashes", "--only-binary", ":all:", "--dest", folder]
+        run_fetching(
+            [*PIP, "download", *arguments, "--requirement", lock_file],
+            f"fetching the wheels of requirements/{part}.txt",
+            timeout_seconds=COMMAND_SECONDS_MAX,
+        )
 
     return cached("wheels", key_of(files=[lock_file], words=words), download)
 
 
 def _build_wheel(project: Path, destination: Path) -> None:
     """Make the wheel of one of our pure Python packages with the environment's own build backend."""
-    arguments = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(destination)]
-    _pip("wheel", *arguments, str(project))
+    arguments: list[str | Path] = [
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--wheel-dir",
+        destination,
+    ]
+    run([*PIP, "--quiet", "wheel", *arguments, project], timeout_seconds=COMMAND_SECONDS_MAX)
 
 
 def _native_wheel() -> Path:
@@ -128,11 +138,6 @@ def repack_engine_wheel(built: Path, sources: Path, destination: Path) -> Path:
 
 def _record_hash(content: bytes) -> str:
     return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
-
-
-def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    run(command, timeout_seconds=COMMAND_SECONDS_MAX)
 
 
 def main() -> None:
