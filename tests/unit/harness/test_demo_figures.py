@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 import pytest
+from eventengine_harness.demo.observing import EngineObserver, KubernetesReader
 from eventengine_harness.demo.reporting import (
     PinnedOutcome,
     PinningProof,
@@ -62,6 +67,36 @@ def test_capacity_counts_only_seconds_in_which_work_was_left() -> None:
     applied = [(1, 0), (2, 100), (3, 600), (4, 1100), (5, 1600), (6, 1800)]
     assert sustained_rate(applied, [1800, 1700, 1200, 700, 200, 0]) == 500.0
     assert sustained_rate([(1, 0), (2, 1800)], [1800, 0]) is None
+
+
+class LateReader(KubernetesReader):
+    """An API whose first answer comes when the backlog is gone; the pod keeps the seconds before."""
+
+    kept: Mapping[int, tuple[int, int]] = MappingProxyType({7: (300, 1500), 8: (800, 1000), 9: (1300, 500)})
+
+    def __init__(self) -> None:
+        """Ask nobody."""
+
+    def get(self, path: str, **query: str) -> Any | None:
+        if path.endswith("/pods"):
+            return {"items": [{"metadata": {"name": "one"}, "status": {"phase": "Running"}}]}
+        second = int(query.get("at", "10"))
+        if second != 10 and second not in self.kept:
+            return None
+        applied, lag = self.kept.get(second, (1800, 0))
+        return {
+            "sampled_at_seconds": second,
+            "counters": {"events_applied": applied},
+            "sources": [{"partitions": [{"lag_events": lag}]}],
+        }
+
+
+def test_capacity_is_known_though_the_first_look_came_after_the_backlog() -> None:
+    observer = EngineObserver(LateReader(), "demo", "hunt", time.monotonic)
+    try:
+        assert observer.capacity_events_per_second(1800, print) == 500.0
+    finally:
+        observer.close()
 
 
 def test_a_complete_story_has_no_faults() -> None:

@@ -14,18 +14,20 @@ from fractions import Fraction
 from typing import Any, Final
 
 from eventengine_contract.quantities import parse_quantity_millis
+from eventengine_contract.snapshots import SAMPLES_KEPT
 
 from eventengine_harness import waiting
 from eventengine_harness.api_requests import ApiRequests
 from eventengine_harness.exceptions import RequestError
 
-from .timelines import Observation
+from .timelines import Observation, sustained_rate
 
 EXTERNAL: Final = "/apis/external.metrics.k8s.io/v1beta1"
 CUSTOM: Final = "/apis/custom.metrics.k8s.io/v1beta2"
 ENGINES: Final = "/apis/eventengine.dev/v1alpha1"
 READ_TIMEOUT_SECONDS: Final = 4
 PODS_READ_AT_ONCE: Final = 5
+BACKLOG_SECONDS_MAX: Final = 60
 
 
 class KubernetesReader:
@@ -110,8 +112,40 @@ class EngineObserver:
         bodies = self._pool.map(self._snapshot, names)
         return {name: body for name, body in zip(names, bodies, strict=True) if body is not None}
 
-    def _snapshot(self, pod: str) -> Any | None:
-        return self._reader.get(f"/api/v1/namespaces/{self._namespace}/pods/{pod}:9464/proxy/snapshot")
+    def capacity_events_per_second(self, backlog_events: int, report: Callable[[str], None]) -> float:
+        """What the one pod applies while it works off a backlog, which lasts for a few seconds."""
+        totals: dict[int, tuple[int, int]] = {}
+
+        def note(snapshot: Mapping[str, Any]) -> tuple[int, int]:
+            partitions = [p for source in snapshot["sources"] for p in source["partitions"]]
+            lag = sum(partition["lag_events"] or 0 for partition in partitions)
+            found = (snapshot["counters"]["events_applied"], lag)
+            totals[snapshot["sampled_at_seconds"]] = found
+            return found
+
+        def drained() -> str | None:
+            snapshots = self.snapshots()
+            if len(snapshots) != 1:
+                return None
+            ((pod, snapshot),) = snapshots.items()
+            applied, lag = note(snapshot)
+            return pod if lag == 0 and applied >= backlog_events else None
+
+        pod = wait_for(drained, "the calibration events to be applied", BACKLOG_SECONDS_MAX, report)
+        # Looks may have come late; the pod keeps its last samples.
+        last = max(totals)
+        for second in range(last - SAMPLES_KEPT + 1, last):
+            if second not in totals and (kept := self._snapshot(pod, at=str(second))):
+                note(kept)
+        seconds = sorted(totals)
+        rate = sustained_rate([(s, totals[s][0]) for s in seconds], [totals[s][1] for s in seconds])
+        if rate is None:
+            raise TimeoutError("the calibration was too short to measure one pod's capacity")
+        return rate
+
+    def _snapshot(self, pod: str, **query: str) -> Any | None:
+        path = f"/api/v1/namespaces/{self._namespace}/pods/{pod}:9464/proxy/snapshot"
+        return self._reader.get(path, **query)
 
     def _rates(self, snapshots: Mapping[str, Any]) -> tuple[float | None, float | None]:
         """Events per second into the topic and out of the engine since the last look that moved."""

@@ -22,7 +22,7 @@ from .observing import EngineObserver, KubernetesReader, wait_for
 from .reporting import HEADER, PinnedOutcome, PinningProof, ScalingOutcome, Summary, table_line
 from .runs import Run
 from .stages import Stage
-from .timelines import Observation, scaling_figures, sustained_rate
+from .timelines import Observation, scaling_figures
 
 ROOT: Final = Path(__file__).resolve().parents[5]
 EXAMPLES: Final = ROOT / "examples" / "treasure-hunt"
@@ -156,7 +156,7 @@ class Story:
         )
         self._wait_ready("hunt", 1)
         calibration_result = self._finish_load(calibration)
-        capacity = self._measure_capacity(observer)
+        capacity = observer.capacity_events_per_second(CALIBRATION_EVENTS, self._say)
         rate = LOAD_OVER_CAPACITY * capacity
         trickle = TRICKLE_OVER_CAPACITY * capacity
         self._say(
@@ -186,27 +186,6 @@ class Story:
             figures=scaling_figures(observations, burst_at),
             audit=audit,
         )
-
-    def _measure_capacity(self, observer: EngineObserver) -> float:
-        """Events per second of the one pod while it works off the calibration's backlog."""
-        totals: dict[int, tuple[int, int]] = {}
-
-        def drained() -> bool:
-            snapshots = list(observer.snapshots().values())
-            if len(snapshots) != 1:
-                return False
-            partitions = [p for source in snapshots[0]["sources"] for p in source["partitions"]]
-            lag = sum(partition["lag_events"] or 0 for partition in partitions)
-            applied = snapshots[0]["counters"]["events_applied"]
-            totals[snapshots[0]["sampled_at_seconds"]] = (applied, lag)
-            return lag == 0 and applied >= CALIBRATION_EVENTS
-
-        wait_for(drained, "the calibration events to be applied", 60, self._say)
-        seconds = sorted(totals)
-        rate = sustained_rate([(s, totals[s][0]) for s in seconds], [totals[s][1] for s in seconds])
-        if rate is None:
-            raise TimeoutError("the calibration was too short to measure one pod's capacity")
-        return rate
 
     def _watch(self, observer: EngineObserver, load: str) -> tuple[list[Observation], float]:
         """Print the table until the load is over, the lag gone and the pods scaled in."""
