@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from eventengine_contract import well_known
 from eventengine_harness.accesses import KubernetesAccess
 from eventengine_harness.control_planes import free_port
 from eventengine_harness.waiting import wait_for
+from eventengine_operator.certificates.issuing import issue_authority
+from eventengine_operator.handlers.webhook_configuration import trust
+from eventengine_operator.reconciling.replicas import FIELD_MANAGER
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "eventengine"
 CRD = f"{well_known.PLURAL}.{well_known.API_GROUP}"
@@ -86,6 +90,34 @@ def test_release_is_installed_upgraded_and_uninstalled_without_a_trace_but_the_d
         lambda: not labelled(access, f"{kinds},networkpolicies,jobs"), "the release's objects to go", 60.0
     )
     assert access.get("customresourcedefinition", CRD) is not None
+
+
+@pytest.mark.parametrize("major", [3, 4])
+def test_upgrade_takes_nothing_from_the_webhook_that_the_operator_wrote(
+    access: KubernetesAccess, namespace: str, major: int
+) -> None:
+    on = ("--set", "webhook.enabled=true", "--set", f"operator.watchNamespaces={{{namespace}}}")
+    install(access, namespace, major, *on)
+
+    def asked() -> dict[str, Any]:
+        found = access.get("validatingwebhookconfiguration", well_known.WEBHOOK_CONFIGURATION)
+        assert found is not None
+        (webhook,) = found["webhooks"]
+        return dict(webhook)
+
+    assert "caBundle" not in asked()["clientConfig"]
+    manifest = trust(issue_authority(datetime.now(UTC), timedelta(hours=1)).certificate, {})
+    del manifest["metadata"]["resourceVersion"]
+    written = manifest["webhooks"][0]["clientConfig"]["caBundle"]
+    access.kubectl(
+        *("apply", "--server-side", f"--field-manager={FIELD_MANAGER}", "--filename=-"),
+        stdin=json.dumps(manifest),
+    )
+    install(access, namespace, major, *on, "--set", "webhook.timeoutSeconds=7")
+    assert asked()["timeoutSeconds"] == 7
+    assert asked()["clientConfig"]["caBundle"] == written
+    uninstall(access, namespace, major)
+    access.wait_until_gone("validatingwebhookconfiguration", well_known.WEBHOOK_CONFIGURATION)
 
 
 @dataclass(frozen=True)
