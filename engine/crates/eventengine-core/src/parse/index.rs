@@ -97,10 +97,13 @@ pub(super) mod x86 {
         numbers
     };
 
-    const PLACES: [u16; BLOCK / 2] = {
-        let mut places = [0; BLOCK / 2];
+    /// Positions that a vector holds.
+    const LISTED: usize = BLOCK / 2;
+
+    const PLACES: [u16; LISTED] = {
+        let mut places = [0; LISTED];
         let mut place = 0;
-        while place < BLOCK / 2 {
+        while place < LISTED {
             places[place] = place as u16;
             place += 1;
         }
@@ -226,8 +229,10 @@ pub(super) mod x86 {
                 let packed = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(kinds.quote, numbers));
                 let listed = _mm512_add_epi16(_mm512_cvtepu8_epi16(packed), _mm512_set1_epi16(here as i16));
                 _mm512_storeu_si512(positions.add(quotes).cast(), listed);
-                let moved = _mm512_sub_epi16(places, _mm512_set1_epi16(quotes as i16));
-                first = _mm512_mask_permutexvar_epi16(first, from(quotes), moved, listed);
+                if quotes < LISTED {
+                    let moved = _mm512_sub_epi16(places, _mm512_set1_epi16(quotes as i16));
+                    first = _mm512_mask_permutexvar_epi16(first, from(quotes), moved, listed);
+                }
                 let count = kinds.quote.count_ones();
                 quotes += count as usize;
                 if count > PACKED_MAX || quotes > QUOTES_MAX {
@@ -247,10 +252,10 @@ pub(super) mod x86 {
     /// Bits of the places of a vector from one on.
     #[inline(always)]
     fn from(place: usize) -> u32 {
-        (u64::from(u32::MAX) << place.min(32)) as u32
+        (u64::from(u32::MAX) << place.min(LISTED)) as u32
     }
 
-    const _: () = assert!(BLOCK >= PACKED_MAX as usize && BEHIND == 32);
+    const _: () = assert!(BLOCK >= PACKED_MAX as usize && BEHIND == LISTED);
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
