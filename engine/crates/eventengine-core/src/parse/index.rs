@@ -81,9 +81,6 @@ pub(super) mod x86 {
     use crate::parse::unescape::escaped_bytes;
     use crate::parse::utf8;
 
-    /// Quotes of a block whose positions fit a vector.
-    const PACKED_MAX: u32 = 32;
-
     /// How far from its block's end a character begins that the next block ends, at most.
     const CUT_OFF_MAX: usize = 3;
 
@@ -97,7 +94,7 @@ pub(super) mod x86 {
         numbers
     };
 
-    /// Positions that a vector holds.
+    /// Positions that a vector holds, and the most quotes of one block.
     const LISTED: usize = BLOCK / 2;
 
     const PLACES: [u16; LISTED] = {
@@ -235,7 +232,7 @@ pub(super) mod x86 {
                 }
                 let count = kinds.quote.count_ones();
                 quotes += count as usize;
-                if count > PACKED_MAX || quotes > QUOTES_MAX {
+                if count > LISTED as u32 || quotes > QUOTES_MAX {
                     return None;
                 }
             }
@@ -255,7 +252,7 @@ pub(super) mod x86 {
         (u64::from(u32::MAX) << place.min(LISTED)) as u32
     }
 
-    const _: () = assert!(BLOCK >= PACKED_MAX as usize && BEHIND == LISTED);
+    const _: () = assert!(BEHIND == LISTED);
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]

@@ -199,7 +199,7 @@ pub(super) unsafe fn members(
             return None;
         }
         let mut others = lanes.others;
-        let mut after = start;
+        let mut after = start.add(usize::from(ends.0[lanes.members as usize - 1]));
         while others != 0 {
             let member = others.trailing_zeros() as usize;
             others &= others - 1;
@@ -207,7 +207,6 @@ pub(super) unsafe fn members(
             let cell = row.add(1 + step.field as usize);
             let (begin, end) = (usize::from(values.0[member]), usize::from(ends.0[member]));
             let at = start.add(begin);
-            after = start.add(end);
             match step.kind {
                 Kind::String | Kind::Enum => {
                     // There is none if there are no more quotes.
@@ -231,10 +230,13 @@ pub(super) unsafe fn members(
                 }
                 _ => {
                     let stop = scalar::<Avx512>(run, step, at, cell);
-                    if stop.is_null() || (known >> member & 1 == 1 && stop != after) {
+                    let is_known = known >> member & 1 == 1;
+                    if stop.is_null() || (is_known && stop != start.add(end)) {
                         return None;
                     }
-                    after = stop;
+                    if !is_known {
+                        after = stop;
+                    }
                 }
             }
         }

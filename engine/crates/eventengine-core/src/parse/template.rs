@@ -315,6 +315,20 @@ mod tests {
     }
 
     #[test]
+    fn a_flat_event_ends_with_any_value() {
+        let head = r#"{"kind":"found","producer":1,"sequence":2,"player":3,"team":4"#;
+        for member in
+            [r#""district":5"#, r#""round":1234567890123"#, r#""x":-1.5"#, r#""on":true"#, r#""note":"a""#]
+        {
+            let event = format!("{head},{member}}}");
+            for outcomes in outcomes_by(&flat_schema(), &[event.as_str(); 4]) {
+                use Outcome::{Guessed, Read};
+                assert_eq!(outcomes, [Read, Read, Guessed, Guessed], "{event}");
+            }
+        }
+    }
+
+    #[test]
     fn another_order_is_guessed_once_it_came_twice() {
         for outcomes in outcomes(&[EVENT, SHORT, EVENT, SHORT, SHORT, SHORT, SHORT]) {
             use Outcome::{Guessed, Read};
