@@ -28,6 +28,10 @@ FOUND = ROOT / "build" / "fuzz"
 VERSION = "0.13.2"
 INPUT_BYTES_MAX = 2048
 INPUT_SECONDS_MAX = 60
+KEPT_INPUTS_MAX = 96
+"""Inputs that are kept of those that were found, for each target: the unit tier reads all of them."""
+FOUND_NAME = re.compile(r"[0-9a-f]{40}")
+"""What the fuzzer calls an input; the seeds have names of their own and stay."""
 
 EXECUTIONS = re.compile(r"^stat::number_of_executed_units:\s*(\d+)")
 COVERAGE = re.compile(r"^#\d+\s+\w+\s+cov: (\d+)")
@@ -93,17 +97,24 @@ def run(target: str, flags: list[str], corpora: list[Path], log: Path) -> int:
 
 
 def keep(target: str, found: Path, kept: Path) -> bool:
-    """Replace the kept inputs by few that cover as much as all; False if that failed."""
+    """Replace what was kept of earlier finds by few inputs that cover as much as all, as far as they are few enough.
+
+    False if that failed.
+    """
     smallest = FOUND / f"{target}-smallest"
     smallest.mkdir(exist_ok=True)
     for path in smallest.iterdir():
         path.unlink()
-    flags = ["-set_cover_merge=1", f"-max_len={INPUT_BYTES_MAX}"]
+    flags = ["-set_cover_merge=1", "-use_counters=0", f"-max_len={INPUT_BYTES_MAX}"]
     if run(target, flags, [smallest, kept, found], FOUND / f"{target}-merge.log"):
         return False
     for path in kept.iterdir():
-        path.unlink()
-    for path in smallest.iterdir():
+        if FOUND_NAME.fullmatch(path.name):
+            path.unlink()
+    # Names are hashes, so the first ones are any; a seed is kept already.
+    seeds = {path.read_bytes() for path in kept.iterdir()}
+    chosen = [path for path in sorted(smallest.iterdir()) if path.read_bytes() not in seeds]
+    for path in chosen[:KEPT_INPUTS_MAX]:
         path.rename(kept / path.name)
     return True
 

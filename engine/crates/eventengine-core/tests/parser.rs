@@ -4,6 +4,8 @@
 
 mod differential;
 
+use std::sync::LazyLock;
+
 use differential::{KINDS, LIMITS, agree, parse, parsers, read, same_on_all_levels, schema};
 use eventengine_core::parse::*;
 use proptest::prelude::*;
@@ -325,12 +327,12 @@ proptest! {
 }
 
 /// Inputs that the fuzzers keep: one payload or several, divided by a byte that is in no UTF-8.
-fn kept_inputs() -> Vec<Vec<u8>> {
+static KEPT_INPUTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/schema");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
-}
+});
 
 fn judge(input: &[u8]) {
     let payloads = || input.split(|byte| *byte == 0xFE);
@@ -340,9 +342,8 @@ fn judge(input: &[u8]) {
 
 #[test]
 fn the_fuzzers_inputs_are_judged_as_the_reference_does() {
-    let inputs = kept_inputs();
-    assert!(inputs.len() >= 8);
-    inputs.iter().for_each(|input| judge(input));
+    assert!(KEPT_INPUTS.len() >= 8);
+    KEPT_INPUTS.iter().for_each(|input| judge(input));
 }
 
 proptest! {
@@ -356,8 +357,7 @@ proptest! {
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
         crossed in any::<bool>(),
     ) {
-        let inputs = kept_inputs();
-        let (first, second) = (first.get(&inputs), second.get(&inputs));
+        let (first, second) = (first.get(&KEPT_INPUTS), second.get(&KEPT_INPUTS));
         let mut input = first.clone();
         if crossed {
             input.truncate(cuts.0.index(first.len()));
