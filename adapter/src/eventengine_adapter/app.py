@@ -85,7 +85,6 @@ class MetricsApi:
         self._clock = clock
         self._endpoint_store = endpoint_store or SampleStore()
         self._last_known_good = LastKnownGood()
-        self._aggregated = discovery.aggregated()
         self._groups = discovery.groups()
         self._openapi_v2 = openapi.version_2()
         self._openapi_v3_root = openapi.version_3_root()
@@ -140,7 +139,7 @@ class MetricsApi:
             return object_response(self._metric(route, query), media_type)
         accept = _accept(request)
         if route.kind is RouteKind.GROUPS and takes_aggregated_discovery(accept):
-            return _document_response(request, self._aggregated)
+            return _document_response(request, discovery.aggregated(self._fleet().endpoint_metrics))
         if not takes_json(accept):
             raise statuses.not_acceptable(JSON)
         return self._document(request, route, query)
@@ -202,7 +201,8 @@ class MetricsApi:
             case RouteKind.GROUP:
                 return _document_response(request, discovery.group(route.group))
             case RouteKind.RESOURCES:
-                return _document_response(request, discovery.resources(route.group, route.version))
+                further = self._fleet().endpoint_metrics
+                return _document_response(request, discovery.resources(route.group, route.version, further))
             case RouteKind.OPENAPI_V2:
                 return _document_response(request, self._openapi_v2)
             case RouteKind.OPENAPI_V3_ROOT:

@@ -16,6 +16,7 @@ from eventengine_adapter.security.access_reviews import AccessReviews
 from eventengine_adapter.security.authentication import Authenticator
 from eventengine_adapter.security.request_headers import TrustedProxies
 from eventengine_adapter.security.tokens import TokenReviews
+from eventengine_contract.pod_metrics import ANNOTATION_NAMES, ANNOTATION_PORT, pod_metrics
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -139,6 +140,24 @@ def test_bytes_that_are_no_text_do_not_keep_an_error_from_its_reader(media_type:
 
     assert isinstance(response.body, bytes)
     assert b"may not" in response.body
+
+
+async def test_discovery_follows_what_engines_name_of_their_own(client: Client, world: World) -> None:
+    async def documents() -> list[tuple[str, str]]:
+        found = []
+        for path in ("/apis", "/apis/external.metrics.k8s.io/v1beta1"):
+            async with client.get(path, headers={"Accept": f"{V2}, application/json;q=0.5"}) as response:
+                found.append((await response.text(), response.headers["ETag"]))
+        return found
+
+    before = await documents()
+    named = pod_metrics({ANNOTATION_PORT: "8000", ANNOTATION_NAMES: "queue_depth"})
+    world.engine("other", endpoint=named)
+    after = await documents()
+
+    assert not any("queue_depth" in text for text, _ in before)
+    assert all("queue_depth" in text for text, _ in after)
+    assert {etag for _, etag in before}.isdisjoint(etag for _, etag in after)
 
 
 async def test_what_is_stale_is_unavailable_with_metric_age_and_limit(client: Client, world: World) -> None:

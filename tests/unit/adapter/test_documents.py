@@ -114,6 +114,20 @@ def test_aggregated_discovery_says_the_same_as_legacy_and_always_has_a_response_
             assert aggregated == {resource["name"] for resource in legacy}
 
 
+def test_metrics_of_users_are_listed_with_ours_in_both_forms() -> None:
+    own = ("orders_total", "queue_depth")
+    external = content(discovery.resources(EXTERNAL_GROUP, "v1beta1", own))["resources"]
+    custom = content(discovery.resources(CUSTOM_GROUP, "v1beta2", own))["resources"]
+    whole = discovery.aggregated(own)
+
+    assert {resource["name"] for resource in external} == {*METRICS, *own}
+    assert {"pods/queue_depth", "namespaces/queue_depth", "eventengines.eventengine.dev/orders_total"} <= {
+        resource["name"] for resource in custom
+    }
+    assert whole.body.count(b'"queue_depth"') == 1 + 2 * 3, "external, and three objects in two versions"
+    assert whole.etag != discovery.aggregated().etag
+
+
 def test_openapi_references_resolve_and_operations_are_unique() -> None:
     documents = [openapi.version_2(), openapi.version_3(CUSTOM_GROUP, "v1beta2")]
     for document in documents:

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from eventengine_adapter.apis.custom import namespace_metric_list
 from eventengine_adapter.apis.routing import resolve
 from eventengine_adapter.apis.statuses import ApiError
-from eventengine_adapter.samples.fleets import EnginePod
+from eventengine_adapter.samples.fleets import ENDPOINT_METRICS_MAX, EnginePod
 from eventengine_adapter.samples.pod_samples import PodSample
 from eventengine_adapter.sources import endpoint_reading
 from eventengine_adapter.sources.endpoint_reading import EndpointReader
@@ -198,6 +198,18 @@ def test_a_value_that_is_old_is_an_error_with_age_and_limit(endpoints: World) ->
 
     with pytest.raises(ApiError, match="the newest sample is 11 s old, limit 10 s"):
         endpoints.external("queue_depth")
+
+
+def test_names_are_listed_once_however_many_engines_have_them_and_not_without_bound(world: World) -> None:
+    for number in range(60):
+        names = ["queue_depth", *(f"depth_{number}_{index}" for index in range(15))]
+        world.engine(f"hunt-{number}", endpoint=endpoint(names=",".join(names)))
+    world.engine("plain")
+
+    listed = world.fleet().endpoint_metrics
+
+    assert len(listed) == len(set(listed)) == ENDPOINT_METRICS_MAX
+    assert list(listed) == sorted(listed)
 
 
 def test_a_name_is_known_only_where_an_engine_names_it(endpoints: World) -> None:

@@ -1,7 +1,7 @@
 """What the adapter serves, told to the aggregation layer: legacy lists and aggregated discovery.
 
-The documents depend on nothing but the contract's metric names. They never list
-no resources, because clients take an empty list for a broken server.
+The documents depend on nothing but metric names: the contract's, and those of the users' own endpoints. They never
+list no resources, because clients take an empty list for a broken server.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from eventengine_contract.metric_names import METRICS
@@ -20,11 +21,12 @@ from .routing import CUSTOM_GROUP, EXTERNAL_GROUP, VERSIONS
 _LIST_KINDS: Final = {EXTERNAL_GROUP: "ExternalMetricValueList", CUSTOM_GROUP: "MetricValueList"}
 _DESCRIBED: Final = (PODS, ENGINES, NAMESPACES)
 _CLUSTER_SCOPED: Final = frozenset({NAMESPACES})
+_DOCUMENTS_REMEMBERED: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A body that changes only with the program's version, and the hash that says so."""
+    """A body that seldom changes, and the hash that says when it did."""
 
     body: bytes
     etag: str
@@ -54,12 +56,15 @@ def group(name: str) -> Document:
     return Document.of({"kind": "APIGroup", "apiVersion": "v1", **_group_object(name)})
 
 
-def resources(group_name: str, version: str) -> Document:
-    """`GET /apis/<group>/<version>`: one entry per metric, never one per series."""
-    names = [("", name) for name in sorted(METRICS)]
+@lru_cache(_DOCUMENTS_REMEMBERED)
+def resources(group_name: str, version: str, further: tuple[str, ...] = ()) -> Document:
+    """`GET /apis/<group>/<version>`: one entry per metric, those named `further` among them; never one per series."""
+    names = [("", name) for name in sorted({*METRICS, *further})]
     if group_name == CUSTOM_GROUP:
         names = [
-            (described, f"{described}/{name}") for described in _DESCRIBED for name in _metrics_of(described)
+            (described, f"{described}/{name}")
+            for described in _DESCRIBED
+            for name in _metrics_of(described, further)
         ]
     return Document.of(
         {
@@ -80,11 +85,13 @@ def resources(group_name: str, version: str) -> Document:
     )
 
 
-def _metrics_of(described: str) -> list[str]:
-    return sorted(name for name, metric in METRICS.items() if metric.of_pods or described != PODS)
+def _metrics_of(described: str, further: tuple[str, ...]) -> list[str]:
+    ours = (name for name, metric in METRICS.items() if metric.of_pods or described != PODS)
+    return sorted({*ours, *further})
 
 
-def aggregated() -> Document:
+@lru_cache(_DOCUMENTS_REMEMBERED)
+def aggregated(further: tuple[str, ...] = ()) -> Document:
     """`GET /apis` as APIGroupDiscoveryList: every group, version and metric in one document."""
     return Document.of(
         {
@@ -98,7 +105,7 @@ def aggregated() -> Document:
                         {
                             "version": version,
                             "freshness": "Current",
-                            "resources": _aggregated_resources(group_name, version),
+                            "resources": _aggregated_resources(group_name, version, further),
                         }
                         for version in versions
                     ],
@@ -110,7 +117,7 @@ def aggregated() -> Document:
     )
 
 
-def _aggregated_resources(group_name: str, version: str) -> list[dict[str, Any]]:
+def _aggregated_resources(group_name: str, version: str, further: tuple[str, ...]) -> list[dict[str, Any]]:
     response = {"group": group_name, "version": version, "kind": _LIST_KINDS[group_name]}
     if group_name == EXTERNAL_GROUP:
         return [
@@ -121,7 +128,7 @@ def _aggregated_resources(group_name: str, version: str) -> list[dict[str, Any]]
                 "verbs": ["get"],
                 "responseKind": response,
             }
-            for name in sorted(METRICS)
+            for name in sorted({*METRICS, *further})
         ]
     return [
         {
@@ -132,7 +139,7 @@ def _aggregated_resources(group_name: str, version: str) -> list[dict[str, Any]]
             "responseKind": {"group": "", "version": "", "kind": ""},
             "subresources": [
                 {"subresource": name, "verbs": ["get"], "responseKind": response}
-                for name in _metrics_of(described)
+                for name in _metrics_of(described, further)
             ],
         }
         for described in _DESCRIBED

@@ -21,6 +21,10 @@ SELECTIONS_MAX: Final = 256
 """Selections of pods that a fleet remembers. Each autoscaler asks for the same ones again and again."""
 
 
+ENDPOINT_METRICS_MAX: Final = 512
+"""Names of users' own metrics that are listed; the others are answered all the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class EnginePod:
     """One live pod of one engine. `ready` is the pod's own Ready condition."""
@@ -69,6 +73,14 @@ class Fleet:
         self._by_pod = {
             (pod.namespace, pod.name): (engine, pod) for engine in self.all_engines() for pod in engine.pods
         }
+        named = {
+            metric.name
+            for engine in self.all_engines()
+            if engine.endpoint is not None
+            for metric in engine.endpoint.metrics
+        }
+        self.endpoint_metrics: tuple[str, ...] = tuple(sorted(named)[:ENDPOINT_METRICS_MAX])
+        """Names of the metrics of the users' own endpoints, in order."""
         self._selections: OrderedDict[tuple[str, Selector], Selection] = OrderedDict()
 
     def engines(self, namespace: str) -> tuple[Engine, ...]:
