@@ -63,13 +63,12 @@ def newest_common_second(
     not hold the others up. That is safe only where the caller notices what such
     a pod would have added, as lag does by counting partitions.
     """
-    newest_seconds = [history.newest_second for history in histories]
-    known = [second for second in newest_seconds if second is not None]
+    known = [history.newest_second for history in histories if history.newest_second is not None]
     if not known or (len(known) < len(histories) and not latecomers):
         return None
     first = min(known) if newest_second is None else min(*known, newest_second)
     for second in range(first, oldest_second - 1, -1):
-        counted = [h for h in histories if not latecomers or _reported_by(h, second)]
+        counted = [h for h in histories if _reported_by(h, second)] if latecomers else histories
         if counted and all(usable(history, second) for history in counted):
             return second
     return None

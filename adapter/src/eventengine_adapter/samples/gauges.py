@@ -54,9 +54,10 @@ def combined_value(question: Question, engines: Sequence[Engine], store: SampleS
     second = _newest_second(question, chosen, store)
     values = []
     for pod in chosen:
-        sample = store.history(pod.uid).at(second)
+        history = store.history(pod.uid)
+        sample = history.at(second)
         if sample is not None and sample.ready:
-            millis = _millis_over(question, pod, second, store, parameters.window_seconds, statistic)
+            millis = _millis_over(question, pod, history, second, parameters.window_seconds, statistic)
             values.append((millis, pod))
     if not values:
         raise NotFresh(f"metric {question.metric.name} is not known: no pod reports that it is ready")
@@ -79,11 +80,12 @@ def pod_gauges(
     for pod in pods:
         if not conditions.matches({"engine": pod.engine, "pod": pod.name}):
             continue
-        newest = store.history(pod.uid).newest_second
+        history = store.history(pod.uid)
+        newest = history.newest_second
         if whole and not pod.ready and (newest is None or newest < oldest_second):
             continue
         second = _newest_second(question, [pod], store)
-        millis = _millis_over(question, pod, second, store, parameters.window_seconds, statistic)
+        millis = _millis_over(question, pod, history, second, parameters.window_seconds, statistic)
         values.append((pod, Value(millis, second, window_seconds)))
     return values
 
@@ -95,17 +97,19 @@ def _conditions_on_pods(selector: Selector) -> Selector:
 
 def _newest_second(question: Question, pods: Sequence[EnginePod], store: SampleStore) -> int:
     """The newest second on which all these pods have what the metric needs."""
-    stale = []
-    for pod in pods:
-        newest = store.history(pod.uid).newest_second
-        if newest is None or newest < question.oldest_second:
-            stale.append(pod)
+    histories = [store.history(pod.uid) for pod in pods]
+    oldest_second = question.oldest_second
+    stale = [
+        pod
+        for pod, history in zip(pods, histories, strict=True)
+        if history.newest_second is None or history.newest_second < oldest_second
+    ]
     if stale:
         raise NotFresh(not_fresh(question, stale, store))
     rated = question.metric.name == _SHED
     second = newest_common_second(
-        [store.history(pod.uid) for pod in pods],
-        question.oldest_second,
+        histories,
+        oldest_second,
         _has_rate if rated else _has_sample,
         newest_second=question.newest_second,
     )
@@ -129,14 +133,15 @@ def _has_rate(history: History, second: int) -> bool:
 def _millis_over(
     question: Question,
     pod: EnginePod,
+    history: History,
     second: int,
-    store: SampleStore,
     window_seconds: int,
     statistic: Statistic,
 ) -> int:
     """The pod's value over the window that ends on `second`, as far back as the pod runs."""
-    values = [_millis_at(question, pod, second, store)]
-    history = store.history(pod.uid)
+    values = [_millis_at(question, pod, history, second)]
+    if window_seconds == 1:
+        return values[0]
     newest = history.at(second)
     for past in range(second - 1, second - window_seconds, -1):
         if newest is not None and past <= newest.started_at_seconds:
@@ -146,12 +151,12 @@ def _millis_over(
                 f"metric {question.metric.name} is not known over {window_seconds} s: pod {pod.name} has no "
                 f"sample of {second - past} s before its newest"
             )
-        values.append(_millis_at(question, pod, past, store))
+        values.append(_millis_at(question, pod, history, past))
     return statistic.over_time(values)
 
 
-def _millis_at(question: Question, pod: EnginePod, second: int, store: SampleStore) -> int:
-    history, name = store.history(pod.uid), question.metric.name
+def _millis_at(question: Question, pod: EnginePod, history: History, second: int) -> int:
+    name = question.metric.name
     millis: int | None = None
     because = ""
     if name == _SHED:
