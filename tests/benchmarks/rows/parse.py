@@ -135,8 +135,9 @@ def measure(context: Context) -> Table:
             documents[corpus, shuffled] = programs.measured([program, "--payloads", file, *words])
         picked = LEVELS.index(documents[corpus, False]["instructions"])
         for level in LEVELS[picked + 1 :]:
-            command = [program, "--payloads", context.corpus(corpus), *words, "--instructions", level]
-            narrower[corpus, level] = programs.measured(command)
+            narrower[corpus, level] = programs.measured(
+                [program, "--payloads", context.corpus(corpus), *words, "--instructions", level]
+            )
     return Table(
         "Parse: typed events from JSON, one core",
         rows_of(documents),
