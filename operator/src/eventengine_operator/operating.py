@@ -19,21 +19,23 @@ from typing import Any, Final
 
 from eventengine_contract.well_known import CANARY, PORT_KEDA_SCALER, WEBHOOK_SERVICE
 
-from .clients.echoes import Version
+from .clients.echoes import NOBODYS, Version, version_of
 from .clients.engine_reports import EngineReports
 from .clients.errors import ApiError
 from .clients.event_posting import EventPoster
-from .clients.kubernetes_api import DEPLOYMENTS, ENGINES, KubernetesApi
+from .clients.kubernetes_api import AUTOSCALERS, DEPLOYMENTS, ENGINES, KubernetesApi, ResourceType
 from .clients.leases import Leadership, LeaseTimes
+from .clients.mirrors import DELETED, Mirror
 from .handlers.canary import keep_canary
 from .handlers.certificates import CertificateKeeper, CertificateReader, make_policy
 from .handlers.features import Features
 from .handlers.metrics_apis import MetricsApiKeeper, delete_api_services
+from .handlers.mirroring import keep_mirror
 from .handlers.node_tainting import NodeTainting
 from .handlers.queueing import KeyQueue
 from .handlers.reconciler import Reconciler
 from .handlers.secret_follower import SecretReferences, follow_secrets
-from .handlers.watching import Watches
+from .handlers.watching import Watches, key_of_autoscaler, key_of_owned
 from .handlers.webhook_configuration import WebhookKeeper
 from .manifests.certificates import ADAPTER, WEBHOOK, CertificateOwner, ServicePlace
 from .manifests.children import BROKER_CREDENTIALS
@@ -76,6 +78,7 @@ class Operator:
         self._secrets = SecretReferences()
         self._tainting = NodeTainting(api, settings.taint_seconds)
         self._beats = Beats(f"{settings.holder}.{secrets.token_hex(4)}")
+        self._mirror = Mirror(settings.watch_namespaces)
         self._reconciler = Reconciler(
             api,
             self._reports,
@@ -86,6 +89,7 @@ class Operator:
             when_mounting=self._secrets.remember if settings.follow_secrets else None,
             when_canary=self._canary_reconciled,
             when_refused=self._tainting.refused if settings.taint_seconds else lambda _: None,
+            mirror=self._mirror,
         )
         self._suspects: frozenset[EngineKey] = frozenset()
         """EventEngines that the watch knew and the API server did not list at the last look."""
@@ -189,6 +193,7 @@ class Operator:
             when_canary=lambda beat: _to_loop(loop, self._beats.told, beat),
         )
         self._watches.start()
+        self._api.when_applied = self._mirror.learn
         try:
             await self._serve_all(features, owner, self._watches)
         finally:
@@ -203,6 +208,10 @@ class Operator:
             group.create_task(self._keep_looking_at(features), name="features")
             group.create_task(self._keep_metrics_apis(owner), name="metrics APIs")
             group.create_task(self._attend_watches(watches), name="watches")
+            keeping = keep_mirror(
+                self._api, self._mirror, self._hear_of, self._measurements, self._settings.resync_seconds
+            )
+            group.create_task(keeping, name="mirror")
             group.create_task(self._push_all_when_unsure(), name="everybody")
             if self._settings.webhook:
                 group.create_task(self._keep_webhook(owner), name="webhook")
@@ -275,6 +284,18 @@ class Operator:
         is_beat = key == EngineKey(self._settings.canary_namespace, CANARY)  # written to be heard of
         if is_beat or not self._api.echoes.is_echo(version):
             self._queue.push_after(key, COALESCE_SECONDS)
+
+    def _hear_of(self, resource: ResourceType, kind: str, item: Object) -> None:
+        """The mirror learnt something about an object around an EventEngine."""
+        if resource is AUTOSCALERS:
+            key = key_of_autoscaler(item)
+            # They report every few seconds, and most of a cluster's have nothing to do with us.
+            if key is None or self._watches is None or not self._watches.knows(key):
+                return
+        else:
+            key = key_of_owned(item)
+        if key is not None:
+            self._hear(key, NOBODYS if kind == DELETED else version_of(item))
 
     async def _missed_by(self, watches: Watches) -> list[EngineKey] | None:
         """EventEngines that the watches have yet to tell of; None where the API server can't be asked."""
@@ -355,7 +376,7 @@ class Operator:
         """Every EventEngine that is served, listed afresh."""
         found: list[EngineKey] = []
         for namespace in self._settings.watch_namespaces or ("",):
-            items = await self._api.list(ENGINES, namespace)
+            items = await self._api.list_metadata(ENGINES, namespace)
             found += [EngineKey(namespace_of(item), name_of(item)) for item in items]
         return found
 

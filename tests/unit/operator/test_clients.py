@@ -25,14 +25,17 @@ from eventengine_operator.clients.kubernetes_api import (
     ENGINES,
     OPTIONAL_TYPES,
     PODS,
+    REPLICA_SETS,
     SCALED_OBJECTS,
     STATEFUL_SETS,
     type_of,
 )
 from eventengine_operator.clients.leases import Sighting, may_take
+from eventengine_operator.clients.mirrors import MIRRORED
 from eventengine_operator.handlers.features import LOOKED_AT
-from eventengine_operator.handlers.watching import OWNED, key_of_autoscaler, key_of_engine, key_of_owned
-from eventengine_operator.manifests.children import FEATURES, needed_names
+from eventengine_operator.handlers.watching import key_of_autoscaler, key_of_engine, key_of_owned
+from eventengine_operator.manifests.children import FEATURES, Circumstances, desired_children
+from eventengine_operator.manifests.scaled_objects import KedaScaler
 from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.pods import EngineReport, Pod
 
@@ -81,13 +84,14 @@ def test_paths_are_those_of_the_api_server() -> None:
 def test_every_kind_of_child_can_be_written() -> None:
     source = {**KAFKA_SOURCE["kafka"], "credentials": "reader"}
     of = engine(autoscaling=HPA | {"driver": "keda"}, engine={"sources": [{**KAFKA_SOURCE, "kafka": source}]})
-    written = {*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS, SCALED_OBJECTS}
-    assert {type_of(item.kind) for item in needed_names(of, FEATURES)} == written
+    assert of.spec is not None
+    most = Circumstances(with_autoscaler=True, keda_scaler=KedaScaler("", b"any"), features=FEATURES)
+    made = {type_of(item["kind"]) for item in desired_children(of, of.spec, most)}
+    assert made == {*CHILD_TYPES, *OPTIONAL_TYPES, AUTOSCALERS, SCALED_OBJECTS}
 
 
-def test_every_kind_of_child_is_watched_or_looked_at() -> None:
-    watched = {plural for _, _, plural in OWNED} - {"pods"}
-    assert watched == {STATEFUL_SETS.plural} | {item.plural for item in CHILD_TYPES}
+def test_every_kind_of_child_is_mirrored_or_looked_at() -> None:
+    assert set(MIRRORED) == {*CHILD_TYPES, STATEFUL_SETS, REPLICA_SETS, PODS, AUTOSCALERS}
     assert {item.kind for item in OPTIONAL_TYPES} <= {item.kind for item in LOOKED_AT} <= FEATURES
 
 

@@ -14,7 +14,6 @@ from eventengine_operator.manifests.children import (
     FEATURES,
     Circumstances,
     desired_children,
-    needed_names,
 )
 from eventengine_operator.manifests.deployments import pod_template
 from eventengine_operator.manifests.quantities import decimal_quantity, memory_quantity
@@ -50,13 +49,6 @@ def container(of: Engine) -> Object:
 def template(of: Engine, image: str = DEFAULT_IMAGE) -> Object:
     assert of.spec is not None, of.faults
     return pod_template(of, of.spec, image)
-
-
-def test_names_that_are_looked_at_are_those_of_the_children() -> None:
-    of = engine(**SHARED)
-    assert of.spec is not None
-    objects = desired_children(of, of.spec, Circumstances(with_autoscaler=True, features=FEATURES))
-    assert [reference_of(item) for item in objects] == needed_names(of, FEATURES)
 
 
 def with_credentials() -> Engine:
@@ -102,10 +94,6 @@ def test_pods_mount_each_secret_where_the_engine_looks_for_it() -> None:
         assert (mount["name"], mount["readOnly"]) == (name, True)
         assert len(name) <= 63
         assert "." not in name
-
-
-def test_unreadable_spec_needs_no_names() -> None:
-    assert needed_names(engine(replicas=-1), FEATURES) == []
 
 
 def test_pods_are_guaranteed_so_that_the_static_policy_gives_them_cores() -> None:

@@ -25,7 +25,7 @@ class Api:
         self.items = list(items)
         self.error = error
 
-    async def list(self, *_: Any) -> list[Any]:
+    async def list_metadata(self, *_: Any) -> list[Any]:
         if self.error is not None:
             raise self.error
         return self.items
@@ -123,7 +123,7 @@ async def test_engine_that_is_made_during_the_look_is_no_ghost() -> None:
     watches: Any = Watches()
 
     class Lagging(Api):
-        async def list(self, *_: Any) -> list[Any]:
+        async def list_metadata(self, *_: Any) -> list[Any]:
             watches._known.add(EngineKey("default", "new"))
             return []
 

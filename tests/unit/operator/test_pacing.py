@@ -11,6 +11,8 @@ from eventengine_operator.clients.kubernetes_api import LEASES, PODS, Kubernetes
 from eventengine_operator.clients.pacing import HOLD_SECONDS_MAX, Pace
 from eventengine_operator.measuring import Measurements
 
+from .http_clients import HttpClient
+
 
 class Clock:
     """Time that passes only in sleep."""
@@ -87,16 +89,14 @@ class Answer:
         return b"{}"
 
 
-class Client:
+class Client(HttpClient):
     """An API server that is too busy once."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.answers = [Answer(429, {"Retry-After": "5"}), Answer(200, {}), Answer(200, {})]
 
-    async def param_serialize(self, *_: Any, **__: Any) -> tuple[()]:
-        return ()
-
-    async def call_api(self, **_: Any) -> Answer:
+    def answer(self, _: dict[str, str]) -> Answer:
         return self.answers.pop(0)
 
 

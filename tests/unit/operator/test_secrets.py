@@ -29,6 +29,7 @@ from eventengine_operator.resources.mounted_secrets import (
 )
 from eventengine_operator.resources.objects import Object
 
+from .http_clients import HttpClient
 from .samples import DEFAULT_IMAGE, KAFKA_SOURCE, engine
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -131,24 +132,28 @@ def test_change_concerns_those_who_mounted_it_last() -> None:
     assert references.everybody() == {HUNT}
 
 
-class Client:
-    """Answers with one object's metadata, and keeps what it was asked to leave out."""
+class Answer:
+    """One object's metadata."""
 
     status = 200
 
     def __init__(self) -> None:
-        self.accepted: list[str] = []
         self.headers: dict[str, str] = {}
-
-    async def param_serialize(self, method: str, url: str, **options: Any) -> tuple[str, str]:
-        self.accepted.append(options["header_params"]["Accept"])
-        return method, url
-
-    async def call_api(self, *_: Any, **__: Any) -> Any:
-        return self
 
     async def read(self) -> bytes:
         return json.dumps({"metadata": {"uid": "a", "resourceVersion": "5"}}).encode()
+
+
+class Client(HttpClient):
+    """Keeps what it was asked to leave out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accepted: list[str] = []
+
+    def answer(self, headers: dict[str, str]) -> Answer:
+        self.accepted.append(headers["Accept"])
+        return Answer()
 
 
 async def test_content_of_a_secret_is_not_even_asked_for() -> None:

@@ -12,7 +12,8 @@ import kopf
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
-CONNECTIONS_MAX = 32
+NO_LIMIT = 0
+"""Of connections: calls are bounded by `KubernetesApi`, and each watch holds one of its own."""
 
 
 async def open_api_client() -> ApiClient:
@@ -26,7 +27,7 @@ async def open_api_client() -> ApiClient:
         await load_kube_config(config_file=_kubeconfig(), client_configuration=configuration)  # type: ignore[no-untyped-call]
     else:
         load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    configuration.connection_pool_maxsize = CONNECTIONS_MAX
+    configuration.connection_pool_maxsize = NO_LIMIT
     configuration.retries = None  # the queue repeats, with a backoff for each key
     # Left to itself the client looks into the environment and ~/.netrc for each call, in a thread each time.
     configuration.proxy = configuration.proxy or proxy_for(str(configuration.host))

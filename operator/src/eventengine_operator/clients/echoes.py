@@ -17,6 +17,8 @@ from eventengine_operator.resources.objects import Object, resource_version_of, 
 EXPECTED_MAX: Final = 10_000
 Version = tuple[str, str]
 """An object's UID, and its resource version."""
+NOBODYS: Final[Version] = ("", "")
+"""Of an object that is gone."""
 
 
 def version_of(source: Object) -> Version:

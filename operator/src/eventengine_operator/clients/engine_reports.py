@@ -143,9 +143,14 @@ class EngineReports:
         return EngineReport(pod.container_id, pod.is_ready, time.monotonic(), error=error)
 
 
+def can_be_asked(pod: Pod) -> bool:
+    """Whether there is somebody to answer."""
+    return bool(pod.address and pod.container_id)
+
+
 def needs_reading(pod: Pod, known: EngineReport | None, now_seconds: float) -> bool:
     """Whether the pod can be asked, and what is known of it is no longer enough."""
-    if not pod.address or not pod.container_id or (pod.is_leaving and not pod.has_volume):
+    if not can_be_asked(pod) or (pod.is_leaving and not pod.has_volume):
         return False
     if known is None or (known.container_id, known.was_ready) != (pod.container_id, pod.is_ready):
         return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -38,7 +38,7 @@ CALL_SECONDS_MAX: Final = 15.0
 CONNECT_SECONDS_MAX: Final = 5.0
 WATCH_SECONDS: Final = 300
 """The API server ends a watch after this time, and it is taken up again where it ended."""
-WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, connect=5, sock_read=150)
+WATCH_SILENT_SECONDS_MAX: Final = 100.0
 """The API server sends a bookmark about once a minute: a watch without one for longer is dead."""
 PAGE_OBJECTS: Final = 500
 PAGES_MAX: Final = 200
@@ -160,6 +160,8 @@ class KubernetesApi:
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
         self.echoes = Echoes()
         """What was applied, for whoever hears of it."""
+        self.when_applied: Callable[[Object], None] = lambda _: None
+        """Told what an object is after it was applied."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -195,8 +197,9 @@ class KubernetesApi:
         labels: Mapping[str, str] | None = None,
         fields: str = "",
         with_content: bool = False,
+        seconds: float = WATCH_SECONDS,
     ) -> AsyncIterator[tuple[str, Object]]:
-        """(type, object) of every change since a version, bookmarks too, until the API server ends it.
+        """(type, object) of every change since a version, bookmarks too, until the API server ends it: in `seconds`.
 
         Raises:
             OutdatedError: the version is too old to go on from.
@@ -206,7 +209,7 @@ class KubernetesApi:
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": since,
-            "timeoutSeconds": str(WATCH_SECONDS),
+            "timeoutSeconds": str(max(1, round(seconds))),
         }
         if labels:
             query["labelSelector"] = _selector(labels)
@@ -219,7 +222,10 @@ class KubernetesApi:
             self._measurements.api_wait_seconds.inc(await self._pace.turn())
         try:
             accept = JSON if with_content else METADATA
-            response = await self._request("GET", url, None, JSON, accept, WATCH_TIMEOUT)
+            limits = aiohttp.ClientTimeout(
+                total=seconds + 30, connect=CONNECT_SECONDS_MAX, sock_read=WATCH_SILENT_SECONDS_MAX
+            )
+            response = await self._request("GET", url, None, JSON, accept, limits)
             code = str(response.status)
             stream: aiohttp.ClientResponse = response.response
             async with stream:
@@ -238,25 +244,38 @@ class KubernetesApi:
         finally:
             self._measurements.api_calls.labels("watch", resource.plural, code).inc()
 
-    async def list(
-        self, resource: ResourceType, namespace: str, labels: Mapping[str, str] | None = None
-    ) -> list[Object]:
-        """Every object with these labels, of one namespace or (empty) of all."""
-        items: list[Object] = []
+    async def pages(
+        self,
+        resource: ResourceType,
+        namespace: str,
+        labels: Mapping[str, str] | None = None,
+        accept: str = JSON,
+    ) -> AsyncIterator[tuple[str, list[Object]]]:
+        """A list as it comes: the version of the collection, and some of its objects."""
         query = {"limit": str(PAGE_OBJECTS)}
         if labels:
             query["labelSelector"] = _selector(labels)
         for _ in range(PAGES_MAX):
-            page = await self._call("GET", "list", resource, resource.path(namespace), query)
-            items += [
-                item | {"apiVersion": resource.api_version, "kind": resource.kind}
-                for item in page.get("items") or ()
-            ]
+            page = await self._call("GET", "list", resource, resource.path(namespace), query, accept=accept)
+            kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+            version = text_at(page, "metadata", "resourceVersion")
+            yield version, [item | kind for item in page.get("items") or ()]
             following = text_at(page, "metadata", "continue")
             if not following:
-                return items
+                return
             query["continue"] = following
         raise UnavailableError(0, f"list {resource.plural}", f"more than {PAGES_MAX * PAGE_OBJECTS} objects")
+
+    async def list_metadata(self, resource: ResourceType, namespace: str) -> list[Object]:
+        """The metadata alone of every object."""
+        pages = self.pages(resource, namespace, accept=METADATA_LIST)
+        return [item async for _, items in pages for item in items]
+
+    async def list(
+        self, resource: ResourceType, namespace: str, labels: Mapping[str, str] | None = None
+    ) -> list[Object]:
+        """Every object with these labels, of one namespace or (empty) of all."""
+        return [item async for _, items in self.pages(resource, namespace, labels) for item in items]
 
     async def apply(self, manifest: Object, manager: str, subresource: str = "") -> Object:
         """Server-side apply; conflicts with other field managers are won.
@@ -268,6 +287,7 @@ class KubernetesApi:
         query = {"fieldManager": manager, "force": "true"}
         applied = await self._call("PATCH", "apply", resource, path, query, manifest, APPLY_PATCH)
         self.echoes.expect(applied)
+        self.when_applied(applied)
         return applied
 
     async def merge_patch(
@@ -376,12 +396,14 @@ class KubernetesApi:
         accept: str,
         limits: aiohttp.ClientTimeout,
     ) -> Any:
-        headers = {"Accept": accept, "Content-Type": content_type}
+        # The client's own way to a request copies the whole body first, for models that there are none of here.
         client: Any = self._client
-        request = await client.param_serialize(
-            method, url, header_params=headers, body=body, auth_settings=["BearerToken"]
+        headers = {**client.default_headers, "Accept": accept, "Content-Type": content_type}
+        await client.update_params_for_auth(headers, None, ["BearerToken"], url, method, body)
+        url = f"{client.configuration.host}{url}"
+        return await client.rest_client.request(
+            method, url, headers=headers, body=body, _request_timeout=limits
         )
-        return await client.call_api(*request, _request_timeout=limits)
 
 
 def _selector(labels: Mapping[str, str]) -> str:

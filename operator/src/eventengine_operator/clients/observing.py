@@ -1,19 +1,19 @@
-"""Looking at the cluster around one EventEngine: everything is listed afresh, nothing is remembered.
+"""Looking at the cluster around one EventEngine: by the mirror of what the watches told, or by lists made for it.
 
-Watches only wake the operator up. What it knows comes from lists, so that a lost event can't
-leave a ghost behind.
+Where the mirror can't answer for a kind, that kind is listed. What isn't watched is always listed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import Final
 
 from eventengine_contract.well_known import LABEL_ENGINE, LABEL_MANAGED_BY, MANAGED_BY
 
-from eventengine_operator.manifests.children import needed_names
 from eventengine_operator.resources.claims import Claim, claims_of
 from eventengine_operator.resources.engines import Engine
 from eventengine_operator.resources.mounted_secrets import version_of
@@ -31,6 +31,7 @@ from .errors import RefusedError
 from .kubernetes_api import (
     AUTOSCALERS,
     CHILD_TYPES,
+    CLAIMS,
     DEPLOYMENTS,
     OPTIONAL_TYPES,
     PODS,
@@ -40,9 +41,13 @@ from .kubernetes_api import (
     STATEFUL_SETS,
     STORAGE_TYPES,
     KubernetesApi,
+    ResourceType,
     type_of,
 )
+from .mirrors import Mirror
 
+UNLABELLED: Final = (AUTOSCALERS, SCALED_OBJECTS)
+"""Those of others may act on the same pods, or sit on a name that is needed."""
 _log = logging.getLogger(__name__)
 
 
@@ -62,40 +67,39 @@ class Surroundings:
 
 
 async def observe(
-    api: KubernetesApi, engine: Engine, features: frozenset[str], secrets: frozenset[str] = frozenset()
+    api: KubernetesApi,
+    engine: Engine,
+    features: frozenset[str],
+    secrets: frozenset[str] = frozenset(),
+    mirror: Mirror | None = None,
 ) -> Surroundings:
-    """List what carries the EventEngine's labels, and look at the names that it needs.
+    """Look at what carries the EventEngine's labels, by the mirror if there is one.
 
     `features` names what this cluster has of what not every cluster has; `secrets` those whose version is wanted.
     """
     labels = {LABEL_ENGINE: engine.name, LABEL_MANAGED_BY: MANAGED_BY}
-    child_types = [*CHILD_TYPES, *(item for item in OPTIONAL_TYPES if item.kind in features)]
     # Storage is declared when an EventEngine is made, or never; of an invalid spec it isn't known.
     has_storage = engine.spec is None or engine.spec.storage is not None
-    autoscalers, replica_sets, pods, *listed = await asyncio.gather(
-        api.list(AUTOSCALERS, engine.namespace),
-        api.list(REPLICA_SETS, engine.namespace, labels),
-        api.list(PODS, engine.namespace, labels),
-        *(api.list(item, engine.namespace, labels) for item in child_types),
-        *(api.list(item, engine.namespace, labels) for item in STORAGE_TYPES if has_storage),
+    optional = tuple(item for item in (*OPTIONAL_TYPES, SCALED_OBJECTS) if item.kind in features)
+    types = (
+        *CHILD_TYPES,
+        *optional,
+        *(STORAGE_TYPES if has_storage else ()),
+        REPLICA_SETS,
+        PODS,
+        AUTOSCALERS,
     )
-    claims = listed.pop() if has_storage else []
-    scaled_objects = (
-        await api.list(SCALED_OBJECTS, engine.namespace) if SCALED_OBJECTS.kind in features else []
-    )
+    listed = await _listed(api, engine, types, labels, mirror)
+    autoscalers = listed.pop(AUTOSCALERS)
+    scaled_objects = listed.pop(SCALED_OBJECTS, [])
+    replica_sets, pods, claims = listed.pop(REPLICA_SETS), listed.pop(PODS), listed.pop(CLAIMS, [])
     # Of autoscalers all were listed, whatever their labels: ours, what sits on our name, and others'.
     near = [
         item
         for item in (*autoscalers, *scaled_objects)
         if labels.items() <= labels_of(item).items() or name_of(item) == engine.name
     ]
-    children = {reference_of(item): item for item in chain(near, *listed)}
-    for reference in needed_names(engine, features):
-        if reference in children or reference.kind in (AUTOSCALERS.kind, SCALED_OBJECTS.kind):
-            continue
-        occupant = await api.get(type_of(reference.kind), engine.namespace, reference.name)
-        if occupant is not None:
-            children[reference] = occupant
+    children = {reference_of(item): item for item in chain(near, *listed.values())}
     deployment = children.get(Reference(DEPLOYMENTS.kind, engine.name))
     owned = replica_sets_of(uid_of(deployment) if deployment is not None else "", replica_sets)
     stateful_set = children.get(Reference(STATEFUL_SETS.kind, engine.name))
@@ -109,6 +113,38 @@ async def observe(
         claims_of(engine.name, claims),
         {name: await _version_of_secret(api, engine.namespace, name) for name in sorted(secrets)},
     )
+
+
+async def _listed(
+    api: KubernetesApi,
+    engine: Engine,
+    types: Iterable[ResourceType],
+    labels: Mapping[str, str],
+    mirror: Mirror | None,
+) -> dict[ResourceType, list[Object]]:
+    """The objects of each type with these labels; autoscalers and ScaledObjects with any or none."""
+    found: dict[ResourceType, list[Object]] = {}
+    asked: list[ResourceType] = []
+    for item in types:
+        name = None if item in UNLABELLED else engine.name
+        known = mirror.list(item, engine.namespace, name) if mirror is not None else None
+        if known is None:
+            asked.append(item)
+        else:
+            found[item] = known
+    if asked:
+        answers = (api.list(item, engine.namespace, None if item in UNLABELLED else labels) for item in asked)
+        found |= zip(asked, await asyncio.gather(*answers), strict=True)
+    return found
+
+
+async def occupants(
+    api: KubernetesApi, namespace: str, names: Iterable[Reference]
+) -> dict[Reference, Object]:
+    """What sits on these names, without the EventEngine's labels or since it was looked at."""
+    references = list(names)
+    found = await asyncio.gather(*(api.get(type_of(item.kind), namespace, item.name) for item in references))
+    return {reference: live for reference, live in zip(references, found, strict=True) if live is not None}
 
 
 async def _version_of_secret(api: KubernetesApi, namespace: str, name: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from eventengine_contract.well_known import LABEL_MANAGED_BY, MANAGED_BY
 
-from eventengine_operator.clients.echoes import version_of
+from eventengine_operator.clients.echoes import NOBODYS, version_of
 from eventengine_operator.clients.kubernetes_api import (
     OPTIONAL_TYPES,
     SCALED_OBJECTS,
@@ -31,8 +31,6 @@ from .watching import WhenEngine, key_of_owned
 TOLERANCE_SINCE: Final = (1, 35)
 """Before, the field is unknown to the API server or behind a gate, and it refuses or drops it."""
 LOOKED_AT: Final = (*OPTIONAL_TYPES, SCALED_OBJECTS)
-NO_VERSION: Final = ("", "")
-"""Of an object that is gone: nobody's state."""
 OBJECTS_KEPT_MAX: Final = 20_000
 _log = logging.getLogger(__name__)
 
@@ -118,14 +116,14 @@ class Features:
     def _owned_changed(self, kind: str, source: Object) -> None:
         key = key_of_owned(source)
         if key is not None:
-            self._when_engine(key, NO_VERSION if kind == "DELETED" else version_of(source))
+            self._when_engine(key, NOBODYS if kind == "DELETED" else version_of(source))
 
     def _scaled_object_changed(self, kind: str, source: Object) -> None:
         before, now = self._targets.pop(uid_of(source), None), key_of_scaled_object(source)
         if now is not None and len(self._targets) < OBJECTS_KEPT_MAX:
             self._targets[uid_of(source)] = now
         for key in {key for key in (before, now) if key is not None}:
-            self._when_engine(key, NO_VERSION if kind == "DELETED" else version_of(source))
+            self._when_engine(key, NOBODYS if kind == "DELETED" else version_of(source))
 
 
 def key_of_scaled_object(source: Object) -> EngineKey | None:

@@ -2,27 +2,32 @@
 
 Called with a key by one worker at a time. Holds nothing between calls but what is known of
 pods and metrics APIs, which others keep up to date.
+
+What is declared is asked for each time. What there is the mirror of the watches tells, where there is one. A decision
+to do anything but apply what is declared is made anew on lists made for it, and so is all after a conflict.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from eventengine_contract.event_engine import ConditionType, EventEngineSpec
 
-from eventengine_operator.clients.engine_reports import REREAD_SECONDS, EngineReports
-from eventengine_operator.clients.errors import NamespaceEndingError
+from eventengine_operator.clients.engine_reports import REREAD_SECONDS, EngineReports, can_be_asked
+from eventengine_operator.clients.errors import ConflictError, NamespaceEndingError
 from eventengine_operator.clients.event_posting import EventPoster
 from eventengine_operator.clients.executing import Outcome, execute, write_status
 from eventengine_operator.clients.kubernetes_api import ENGINES, KubernetesApi
-from eventengine_operator.clients.observing import Surroundings, observe
+from eventengine_operator.clients.mirrors import Mirror
+from eventengine_operator.clients.observing import Surroundings, observe, occupants
 from eventengine_operator.manifests.scaled_objects import KedaScaler
 from eventengine_operator.reconciling.admission import read_admission, refused_pods
 from eventengine_operator.reconciling.canary import beat_of, is_canary
+from eventengine_operator.reconciling.conditions import STARTING_SECONDS_MAX
 from eventengine_operator.reconciling.observations import MetricsApis, Observed
 from eventengine_operator.reconciling.planning import Plan, make_plan
 from eventengine_operator.reconciling.replicas import find_foreign_autoscaler, may_hibernate
@@ -69,8 +74,12 @@ class Reconciler:
         when_mounting: Callable[[EngineKey, frozenset[str]], None] | None = None,
         when_canary: Callable[[str], None] = lambda _: None,
         when_refused: Callable[[frozenset[str]], None] = lambda _: None,
+        mirror: Mirror | None = None,
     ) -> None:
         self._api = api
+        self._mirror = mirror
+        self._in_doubt: set[EngineKey] = set()
+        """Those where something was another way than it was taken to be."""
         self._reports = reports
         self._events = events
         self._default_image = default_image
@@ -98,6 +107,7 @@ class Reconciler:
         """
         source = await self._api.get(ENGINES, key.namespace, key.name)
         if source is None:
+            self._in_doubt.discard(key)
             self._remember_pods(key, frozenset())
             self._remember_secrets(key, None)
             self.idle_watch.forget(key)
@@ -111,17 +121,20 @@ class Reconciler:
             return NOTHING_LEFT
         # Before they are looked at: a change right after the look has to find somebody to wake up.
         secrets = self._remember_secrets(key, engine.spec)
-        surroundings = await observe(self._api, engine, self.features, secrets)
         now = datetime.now(UTC)
-        plan = self._plan(engine, self._observed(key, surroundings, NO_OUTCOME), now)
+        surroundings, plan = await self._decide(key, engine, secrets, now)
         refusing = frozenset(pod.node for pod in refused_pods(surroundings.pods) if pod.node)
         if refusing:
             self._when_refused(refusing)
         try:
             outcome = await execute(self._api, engine, plan.actions)
+        except ConflictError:
+            self._in_doubt.add(key)
+            raise
         except NamespaceEndingError:
             _log.info("%s/%s: its namespace is being deleted", key.namespace, key.name)
             return BLOCKED
+        self._in_doubt.discard(key)
         self._remember_pods(key, frozenset(pod.uid for pod in surroundings.pods))
         self._reports.refresh(surroundings.pods, lambda: self._when_read(key))
         self._follow(key, engine, plan, surroundings)
@@ -129,13 +142,40 @@ class Reconciler:
         await self._report(engine, plan, observed, outcome.errors, now)
         if plan.conflicts or plan.awaits_deletion_of or plan.missing_secrets or outcome.errors:
             return BLOCKED
-        is_waiting = any(pod.has_volume if pod.is_leaving else not pod.is_ready for pod in surroundings.pods)
         if plan.admission is not None and plan.admission.is_held(now):
             left_seconds = (plan.admission.held_until - now).total_seconds()
             return Outlook(min(left_seconds, REREAD_SECONDS))
         if plan.awaits_autoscalers:
             return Outlook(HAND_OVER_SECONDS)
-        return Outlook(REREAD_SECONDS) if is_waiting else NOTHING_LEFT
+        awaited = [
+            pod for pod in surroundings.pods if (pod.has_volume if pod.is_leaving else not pod.is_ready)
+        ]
+        if any(map(can_be_asked, awaited)):
+            return Outlook(REREAD_SECONDS)
+        # A watch tells when they run. Only that they should long have done so tells nobody.
+        return Outlook(STARTING_SECONDS_MAX) if awaited else NOTHING_LEFT
+
+    async def _decide(
+        self, key: EngineKey, engine: Engine, secrets: frozenset[str], now: datetime
+    ) -> tuple[Surroundings, Plan]:
+        """Look and plan, by the mirror if that is enough."""
+        if self._mirror is not None and key not in self._in_doubt:
+            surroundings, plan = await self._decide_by(self._mirror, key, engine, secrets, now)
+            if plan.only_adds:
+                return surroundings, plan
+        return await self._decide_by(None, key, engine, secrets, now)
+
+    async def _decide_by(
+        self, mirror: Mirror | None, key: EngineKey, engine: Engine, secrets: frozenset[str], now: datetime
+    ) -> tuple[Surroundings, Plan]:
+        surroundings = await observe(self._api, engine, self.features, secrets, mirror)
+        plan = self._plan(engine, self._observed(key, surroundings, NO_OUTCOME), now)
+        if plan.absent:
+            found = await occupants(self._api, engine.namespace, plan.absent)
+            if found:
+                surroundings = replace(surroundings, children=surroundings.children | found)
+                plan = self._plan(engine, self._observed(key, surroundings, NO_OUTCOME), now)
+        return surroundings, plan
 
     def _plan(self, engine: Engine, observed: Observed, now: datetime) -> Plan:
         if engine.spec is None:

@@ -1,7 +1,7 @@
-"""The watches: kopf tells that something changed, and a key goes into the queue.
+"""The watches of EventEngines and metrics APIs: kopf tells that something changed, and a key goes into the queue.
 
 Rules: nothing but `on.event` is used, so kopf writes no annotation, no finalizer and no Event, and
-keeps no peering; the API server filters by label; the content of an event is used for its key only.
+keeps no peering; the content of an event is used for its key only. Objects around EventEngines are the mirror's.
 kopf owns the event loop it runs in and ends every task there, so it gets a thread of its own. A watch
 that dies for good ends that thread, and with it the process: a restart beats silence.
 """
@@ -20,28 +20,16 @@ from eventengine_contract.well_known import (
     API_VERSION,
     KIND,
     LABEL_ENGINE,
-    LABEL_MANAGED_BY,
-    MANAGED_BY,
     PLURAL,
 )
 
 from eventengine_operator.clients.connections import log_in_to_watch
-from eventengine_operator.clients.echoes import Version, version_of
+from eventengine_operator.clients.echoes import NOBODYS, Version, version_of
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.reconciling.canary import beat_of, is_canary
 from eventengine_operator.resources.engines import EngineKey
 from eventengine_operator.resources.objects import Object, labels_of, name_of, namespace_of, text_at
 
-OWNED: Final = (
-    ("", "v1", "pods"),
-    ("", "v1", "services"),
-    ("", "v1", "configmaps"),
-    ("apps", "v1", "deployments"),
-    ("apps", "v1", "statefulsets"),
-    ("networking.k8s.io", "v1", "networkpolicies"),
-    ("policy", "v1", "poddisruptionbudgets"),
-)
-AUTOSCALERS: Final = ("autoscaling", "v2", "horizontalpodautoscalers")
 API_SERVICES: Final = ("apiregistration.k8s.io", "v1", "apiservices")
 METRICS_GROUPS: Final = frozenset({"custom.metrics.k8s.io", "external.metrics.k8s.io"})
 STOP_SECONDS_MAX: Final = 10.0
@@ -73,7 +61,7 @@ def key_of_autoscaler(source: Object) -> EngineKey | None:
 
 def _state(event: Mapping[str, Any]) -> Version:
     """Which state an event tells of; an end is nobody's state."""
-    return ("", "") if event.get("type") == "DELETED" else version_of(dict(event["object"]))
+    return NOBODYS if event.get("type") == "DELETED" else version_of(dict(event["object"]))
 
 
 class Watches:
@@ -162,29 +150,9 @@ class Watches:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry, id="credentials")(log_in_to_watch)
         self._watch_engines(registry)
-        for resource in OWNED:
-            self._watch(registry, resource, key_of_owned)
-        self._watch(registry, AUTOSCALERS, self._key_of_known_autoscaler)
         if self._with_metrics:
             self._watch_metrics_apis(registry)
         return registry
-
-    def _watch(
-        self,
-        registry: kopf.OperatorRegistry,
-        resource: tuple[str, str, str],
-        key_of: Callable[[Object], EngineKey | None],
-    ) -> None:
-        counter = self._measurements.watch_events.labels(resource[2])
-
-        async def changed(event: Mapping[str, Any], **_: Any) -> None:
-            counter.inc()
-            self._measurements.watch_told(resource[2])
-            key = key_of(dict(event["object"]))
-            if key is not None:
-                self._when_engine(key, _state(event))
-
-        kopf.on.event(*resource, registry=registry, id=resource[2])(changed)
 
     def _watch_engines(self, registry: kopf.OperatorRegistry) -> None:
         counter = self._measurements.watch_events.labels(PLURAL)
@@ -203,11 +171,6 @@ class Watches:
             self._when_engine(key, _state(event))
 
         kopf.on.event(API_GROUP, API_VERSION, PLURAL, registry=registry, id=PLURAL)(changed)
-
-    def _key_of_known_autoscaler(self, source: Object) -> EngineKey | None:
-        """Autoscalers report every few seconds, and most of a cluster's have nothing to do with us."""
-        key = key_of_autoscaler(source)
-        return key if key in self._engines else None
 
     def _watch_metrics_apis(self, registry: kopf.OperatorRegistry) -> None:
         counter = self._measurements.watch_events.labels("apiservices")
@@ -229,8 +192,6 @@ class Watches:
         settings.watching.server_timeout = 300
         settings.watching.client_timeout = 330
         settings.watching.chunk_size = 500
-        for _, _, plural in OWNED:
-            settings.watching.label_selectors[plural] = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
         settings.networking.request_timeout = 15
         settings.networking.connect_timeout = 5
         settings.networking.enforce_retry_after = True

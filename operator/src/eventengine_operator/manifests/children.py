@@ -8,7 +8,7 @@ from typing import Final
 from eventengine_contract.event_engine import EventEngineSpec
 
 from eventengine_operator.resources.engines import Engine
-from eventengine_operator.resources.objects import Object, Reference, reference_of
+from eventengine_operator.resources.objects import Object, Reference
 
 from .autoscalers import autoscaler
 from .broker_credentials import broker_credentials_access
@@ -99,13 +99,3 @@ def _workload(engine: Engine, spec: EventEngineSpec, circumstances: Circumstance
     return stateful_set(
         engine, spec, spec.storage, image, replicas, is_held=is_held, secrets_hash=secrets_hash
     )
-
-
-def needed_names(engine: Engine, features: frozenset[str]) -> list[Reference]:
-    """Kind and name of everything that this EventEngine may need; none where its spec can't be read."""
-    if engine.spec is None:
-        return []
-    wants_keda = engine.spec.autoscaling.driver == "keda" and SCALED_OBJECT in features
-    scaler = KedaScaler("", b"any") if wants_keda else None
-    most = Circumstances(with_autoscaler=True, keda_scaler=scaler, features=features)
-    return [reference_of(item) for item in desired_children(engine, engine.spec, most)]

@@ -91,6 +91,13 @@ class Plan:
     """Secrets that the pods can't start without; while one is missing the pods stay as they are."""
     awaits_autoscalers: tuple[str, ...] = ()
     """What KEDA has yet to let go of before an autoscaler of ours may follow."""
+    absent: tuple[Reference, ...] = ()
+    """Names that are needed, and that nothing was seen on."""
+
+    @property
+    def only_adds(self) -> bool:
+        """Whether it does no more than apply what is declared: that can't be wrong for long, nor take anything away."""
+        return all(isinstance(action, Apply) for action in self.actions)
 
 
 def make_plan(
@@ -135,9 +142,16 @@ def make_plan(
         adapter_namespace=adapter_namespace,
     )
     wanted = desired_children(engine, spec, circumstances)
-    conflicts, leaving = _obstacles(engine, [reference_of(item) for item in wanted], observed)
+    names = [reference_of(item) for item in wanted]
+    conflicts, leaving = _obstacles(engine, names, observed)
     missing = missing_secrets(referenced_secrets(spec), observed.secrets)
-    plan = Plan((), conflicts, leaving, foreign, decision.replicas, partitions, admission, missing, awaited)
+    # Of autoscalers all were listed, whatever their labels.
+    absent = tuple(
+        name for name in names if name not in observed.children and name.kind not in AUTOSCALER_KINDS
+    )
+    plan = Plan(
+        (), conflicts, leaving, foreign, decision.replicas, partitions, admission, missing, awaited, absent
+    )
     if engine.is_paused or engine.is_being_deleted or conflicts or leaving:
         return plan
     actions: list[Action] = []
@@ -148,7 +162,7 @@ def make_plan(
         actions.append(
             KeepReplicas(kind, engine.name, uid_of(owned), resource_version_of(owned), replicas_now)
         )
-    kept = {reference_of(item) for item in wanted}
+    kept = set(names)
     if has_keda and observed.keda_scaler is None:
         # Not known yet is no reason to take an autoscaler away.
         kept |= {reference for reference in observed.children if is_of_keda(reference, engine)}
