@@ -50,17 +50,11 @@ class Sightings:
         self._query = {"labelSelector": selector} if selector else {}
         self._value_of = value_of
         self._seen: dict[Key, Sighting] = {}
-        self._moved_at = time.monotonic()
         version = self._list()
         self._thread = threading.Thread(
             target=self._watch, args=(version,), name=f"watch {kind}", daemon=True
         )
         self._thread.start()
-
-    @property
-    def quiet_seconds(self) -> float:
-        """For how long nothing has happened."""
-        return time.monotonic() - self._moved_at
 
     def until(self, wanted: Mapping[Key, Wanted], seconds: float) -> dict[Key, float]:
         """Wait for these values; the instants of those that came within so many seconds."""
@@ -102,4 +96,3 @@ class Sightings:
         before = self._seen.get(key)
         since = before.since_seconds if before is not None and before.value == value else now
         self._seen[key] = Sighting(int(metadata["resourceVersion"]), value, since)
-        self._moved_at = now

@@ -10,7 +10,13 @@ from eventengine_operator.clients.errors import ConflictError
 from eventengine_operator.clients.event_posting import EventPoster
 from eventengine_operator.clients.kubernetes_api import ENGINES, ResourceType, type_of
 from eventengine_operator.clients.mirrors import Mirror
-from eventengine_operator.handlers.reconciler import BLOCKED, NOTHING_LEFT, Reconciler
+from eventengine_operator.handlers.reconciler import (
+    BLOCKED,
+    NOTHING_LEFT,
+    REPORT_SECONDS,
+    Outlook,
+    Reconciler,
+)
 from eventengine_operator.manifests.autoscalers import autoscaler
 from eventengine_operator.manifests.children import Circumstances, desired_children
 from eventengine_operator.measuring import Measurements
@@ -32,6 +38,7 @@ class Api:
         self.listed: list[str] = []
         self.got: list[str] = []
         self.applied: list[str] = []
+        self.reports = 0
         self.deleted: list[str] = []
 
     async def get(self, resource: ResourceType, _: str, name: str) -> Object | None:
@@ -47,6 +54,7 @@ class Api:
 
     async def apply(self, manifest: Object, _: str, subresource: str = "") -> Object:
         if subresource:
+            self.reports += 1
             return manifest
         if self.conflicts:
             self.conflicts -= 1
@@ -105,7 +113,7 @@ async def test_names_on_which_nothing_is_known_are_looked_at_before_they_are_tak
     api.objects = []
     kinds = ["ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget", "Deployment"]
     api.got.clear()
-    assert await reconciler_of(api, mirror_of()).reconcile(HUNT) == NOTHING_LEFT
+    await reconciler_of(api, mirror_of()).reconcile(HUNT)
     assert (api.listed, api.got, api.applied) == ([], kinds, kinds)
 
 
@@ -141,3 +149,12 @@ async def test_kind_whose_watch_is_interrupted_is_listed() -> None:
     mirror.collections["Pod", ""].is_current = False
     await reconciler_of(api, mirror).reconcile(HUNT)
     assert api.listed == ["Pod"]
+
+
+async def test_a_written_workload_is_reported_on_once_its_controller_has_acted_or_after_a_while() -> None:
+    api = Api()
+    reconciler = reconciler_of(api, mirror_of())
+    assert await reconciler.reconcile(HUNT) == Outlook(REPORT_SECONDS)
+    assert api.reports == 0
+    await reconciler.reconcile(HUNT)
+    assert api.reports == 1, "even where it had to be written again"

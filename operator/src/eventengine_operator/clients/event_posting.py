@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -34,6 +34,9 @@ class EventPoster:
         self._api = api
         self._identity = identity
         self._posted: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        """When each text about an EventEngine was posted last."""
+        self._lately: OrderedDict[str, deque[float]] = OrderedDict()
+        """When the last few about each EventEngine were."""
 
     async def post(self, engine: Engine, kind: Literal["Normal", "Warning"], reason: str, note: str) -> None:
         """Post an Event about `engine`, unless it was said lately."""
@@ -69,11 +72,15 @@ class EventPoster:
         last = self._posted.get(key)
         if last is not None and now_seconds - last < SAME_TEXT_SECONDS:
             return False
-        lately = sum(uid == key[0] and now_seconds - at < 60 for (uid, _, _), at in self._posted.items())
-        if lately >= PER_MINUTE_MAX:
+        lately = self._lately.setdefault(key[0], deque(maxlen=PER_MINUTE_MAX))
+        if len(lately) == PER_MINUTE_MAX and now_seconds - lately[0] < 60:
             return False
+        lately.append(now_seconds)
         self._posted[key] = now_seconds
+        self._lately.move_to_end(key[0])
         self._posted.move_to_end(key)
         while len(self._posted) > TEXTS_KEPT_MAX:
             self._posted.popitem(last=False)
+        while len(self._lately) > TEXTS_KEPT_MAX:
+            self._lately.popitem(last=False)
         return True

@@ -32,14 +32,17 @@ from eventengine_operator.reconciling.observations import MetricsApis, Observed
 from eventengine_operator.reconciling.planning import Plan, make_plan
 from eventengine_operator.reconciling.replicas import find_foreign_autoscaler, may_hibernate
 from eventengine_operator.reconciling.statuses import make_status, news, scaling_news
-from eventengine_operator.resources.engines import Engine, EngineKey, read_engine
+from eventengine_operator.resources.engines import Engine, EngineKey, read_engine, workload_kind
 from eventengine_operator.resources.mounted_secrets import referenced_secrets
+from eventengine_operator.resources.objects import Reference
 
 from .idling import Followed, IdleWatch
 
 BAD_WHEN_TRUE = frozenset({ConditionType.DEGRADED, ConditionType.PAUSED})
 HAND_OVER_SECONDS = 1.0
 """Between two looks at whether KEDA has let go."""
+REPORT_SECONDS = 1.0
+"""After a change of the workload, until there is a report in any case."""
 NEVER_BAD = frozenset({ConditionType.HIBERNATED})
 NO_OUTCOME = Outcome({}, frozenset(), ())
 _log = logging.getLogger(__name__)
@@ -80,6 +83,8 @@ class Reconciler:
         self._mirror = mirror
         self._in_doubt: set[EngineKey] = set()
         """Those where something was another way than it was taken to be."""
+        self._unreported: set[EngineKey] = set()
+        """Those whose workload was written, and whose status waits for what its controller makes of it."""
         self._reports = reports
         self._events = events
         self._default_image = default_image
@@ -108,6 +113,7 @@ class Reconciler:
         source = await self._api.get(ENGINES, key.namespace, key.name)
         if source is None:
             self._in_doubt.discard(key)
+            self._unreported.discard(key)
             self._remember_pods(key, frozenset())
             self._remember_secrets(key, None)
             self.idle_watch.forget(key)
@@ -138,6 +144,8 @@ class Reconciler:
         self._remember_pods(key, frozenset(pod.uid for pod in surroundings.pods))
         self._reports.refresh(surroundings.pods, lambda: self._when_read(key))
         self._follow(key, engine, plan, surroundings)
+        if self._may_report_later(key, engine, outcome):
+            return Outlook(REPORT_SECONDS)
         observed = self._observed(key, surroundings, outcome)
         await self._report(engine, plan, observed, outcome.errors, now)
         if plan.conflicts or plan.awaits_deletion_of or plan.missing_secrets or outcome.errors:
@@ -176,6 +184,20 @@ class Reconciler:
                 surroundings = replace(surroundings, children=surroundings.children | found)
                 plan = self._plan(engine, self._observed(key, surroundings, NO_OUTCOME), now)
         return surroundings, plan
+
+    def _may_report_later(self, key: EngineKey, engine: Engine, outcome: Outcome) -> bool:
+        """Whether the workload was written just now, and its controller is about to say what that means.
+
+        A report between the two would say that nothing is known. Once; then there is a report whatever happens.
+        """
+        is_written = engine.spec is not None and (
+            Reference(workload_kind(engine.spec), engine.name) in outcome.applied
+        )
+        if not is_written or outcome.errors or key in self._unreported:
+            self._unreported.discard(key)
+            return False
+        self._unreported.add(key)
+        return True
 
     def _plan(self, engine: Engine, observed: Observed, now: datetime) -> Plan:
         if engine.spec is None:
