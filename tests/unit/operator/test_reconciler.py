@@ -158,3 +158,12 @@ async def test_a_written_workload_is_reported_on_once_its_controller_has_acted_o
     assert api.reports == 0
     await reconciler.reconcile(HUNT)
     assert api.reports == 1, "even where it had to be written again"
+
+
+async def test_what_the_next_reconcile_reads_from_the_status_is_written_at_once() -> None:
+    api = Api()
+    api.engine["status"] = {
+        "admission": {"failedAttempts": 1, "heldUntil": "2026-11-21T10:00:00Z", "heldAt": 1}
+    }
+    await reconciler_of(api, mirror_of()).reconcile(HUNT)
+    assert ("Deployment" in api.applied, api.reports) == (True, 1)

@@ -144,7 +144,7 @@ class Reconciler:
         self._remember_pods(key, frozenset(pod.uid for pod in surroundings.pods))
         self._reports.refresh(surroundings.pods, lambda: self._when_read(key))
         self._follow(key, engine, plan, surroundings)
-        if self._may_report_later(key, engine, outcome):
+        if self._may_report_later(key, engine, plan, outcome):
             return Outlook(REPORT_SECONDS)
         observed = self._observed(key, surroundings, outcome)
         await self._report(engine, plan, observed, outcome.errors, now)
@@ -185,15 +185,18 @@ class Reconciler:
                 plan = self._plan(engine, self._observed(key, surroundings, NO_OUTCOME), now)
         return surroundings, plan
 
-    def _may_report_later(self, key: EngineKey, engine: Engine, outcome: Outcome) -> bool:
+    def _may_report_later(self, key: EngineKey, engine: Engine, plan: Plan, outcome: Outcome) -> bool:
         """Whether the workload was written just now, and its controller is about to say what that means.
 
-        A report between the two would say that nothing is known. Once; then there is a report whatever happens.
+        A report between the two would say that nothing is known. Once; then there is a report whatever happens. What
+        the next reconcile reads from the status, which is the story of refused pods, is written at once.
         """
         is_written = engine.spec is not None and (
             Reference(workload_kind(engine.spec), engine.name) in outcome.applied
         )
-        if not is_written or outcome.errors or key in self._unreported:
+        has_a_story = plan.admission is not None or read_admission(engine.status) is not None
+        may_wait = is_written and plan.only_adds and not has_a_story and not outcome.errors
+        if not may_wait or key in self._unreported:
             self._unreported.discard(key)
             return False
         self._unreported.add(key)
