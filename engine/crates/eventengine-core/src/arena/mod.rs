@@ -424,7 +424,7 @@ impl Arena {
         let (place, images) = self.undo.find(version)?;
         let mut undo = std::mem::replace(&mut self.undo, UndoLog::new(0, 0));
         for _ in 0..images {
-            let (index, image) = undo.pop();
+            let (index, image) = undo.pop(&self.slots);
             self.put_back(index, image);
         }
         undo.rolled_back(place, self.clock);

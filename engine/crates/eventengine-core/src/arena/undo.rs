@@ -6,7 +6,11 @@
 
 use std::collections::VecDeque;
 
-use super::slot::{Slot, touch, zeroed_slots};
+use super::slot::{SLOT_BYTES, Slot, touch, zeroed_slots};
+use crate::prefetch::{self, LINE_BYTES};
+
+/// Images between the one that is put back and the one that is fetched: it takes that long to come from memory.
+const IMAGES_AHEAD: usize = 8;
 
 /// A version that can't be rolled back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub(super) struct UndoLog {
     /// Numbers of the oldest image kept and of the next one.
     oldest: u64,
     next: u64,
+    /// Where the next one goes: its number, modulo the room for images.
+    next_place: usize,
     checkpoints: VecDeque<Checkpoint>,
     checkpoints_max: usize,
     /// Slots of a greater version are logged already.
@@ -73,6 +79,7 @@ impl UndoLog {
             owners: vec![0; images as usize].into_boxed_slice(),
             oldest: 0,
             next: 0,
+            next_place: 0,
             checkpoints: VecDeque::with_capacity(checkpoints_max),
             checkpoints_max,
             boundary: 0,
@@ -96,10 +103,10 @@ impl UndoLog {
                 return;
             }
         }
-        let place = (self.next % self.images.len() as u64) as usize;
-        self.images[place] = *image;
-        self.owners[place] = owner;
+        self.images[self.next_place] = *image;
+        self.owners[self.next_place] = owner;
         self.next += 1;
+        self.next_place = if self.next_place + 1 == self.images.len() { 0 } else { self.next_place + 1 };
     }
 
     pub(super) fn checkpoint(&mut self, version: u64) {
@@ -132,11 +139,18 @@ impl UndoLog {
         Ok((behind, self.next - checkpoint.first))
     }
 
-    /// Takes the latest image back.
-    pub(super) fn pop(&mut self) -> (u32, &Slot) {
+    /// Takes the latest image back, and fetches one of those behind it with the slot that it belongs to.
+    pub(super) fn pop(&mut self, slots: &[Slot]) -> (u32, &Slot) {
         self.next -= 1;
-        let place = (self.next % self.images.len() as u64) as usize;
-        (self.owners[place], &self.images[place])
+        self.next_place = self.next_place.checked_sub(1).unwrap_or(self.images.len() - 1);
+        if let Some(place) = self.next_place.checked_sub(IMAGES_AHEAD) {
+            let owner = self.owners[place] as usize;
+            let lines = (0..SLOT_BYTES).step_by(LINE_BYTES);
+            let (image, slot) = (&raw const self.images[place], &raw const slots[owner]);
+            lines.clone().for_each(|line| prefetch::to_read(image.wrapping_byte_add(line)));
+            lines.for_each(|line| prefetch::to_write(slot.wrapping_byte_add(line)));
+        }
+        (self.owners[self.next_place], &self.images[self.next_place])
     }
 
     /// Forgets the checkpoints behind one that was rolled back to at `version`.
