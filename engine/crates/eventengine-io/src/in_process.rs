@@ -21,7 +21,7 @@ use eventengine_core::ring::{
 use eventengine_core::stats::CoreStats;
 
 use crate::affinity::{self, Placement};
-use crate::config::{Config, Executor, Identity};
+use crate::config::{Config, Identity};
 use crate::engine::{CUT_RECORDS, spawn};
 use crate::executors::{Body, Machine};
 use crate::shared::Shared;
@@ -30,10 +30,6 @@ use crate::{Error, executors, machine};
 /// Events between the one that is offered and the one whose chunk is asked for, and the same of outcomes: it takes that
 /// long to come from the core thread's CPU.
 const AHEAD: usize = 4;
-
-/// Events that may wait in one lane of the pinned executor. More would go through more of the pool than the CPU's caches
-/// hold, and the core would be the slower for it the further it is behind.
-const CREDIT: u64 = 1024;
 
 /// Places among the outcomes that don't belong to a chunk.
 const OUTCOMES_BESIDE_CHUNKS: usize = 256;
@@ -59,7 +55,6 @@ pub struct InProcess {
     outcomes: Consumer,
     cut: CutReader,
     feed: Option<Box<dyn Feed>>,
-    credit: u64,
     threads: Vec<JoinHandle<()>>,
     placement: Placement,
 }
@@ -115,10 +110,6 @@ impl InProcess {
         for worker in workers {
             threads.push(run("ee-worker", worker)?);
         }
-        let credit = match shared.config.executor {
-            Executor::Pinned => CREDIT,
-            Executor::WorkStealing => RING_SLOTS as u64,
-        };
         Ok(InProcess {
             shared,
             allocator,
@@ -126,7 +117,6 @@ impl InProcess {
             outcomes,
             cut,
             feed: feeds.pop(),
-            credit,
             threads,
             placement,
         })
@@ -134,15 +124,12 @@ impl InProcess {
 
     /// Copies an event into the pool and queues it; false if there is no room for it now.
     ///
-    /// A payload longer than a chunk never has room. Invisible to the core until [`InProcess::publish`].
+    /// A payload longer than a chunk never has room. Invisible to the core until [`InProcess::publish`]. The bounds are the
+    /// lane's and the pool's: a lower one, at which the sender waited, made the highest sustained rates lower.
     pub fn offer(&mut self, payload: &[u8], priority: u8, ingested_at_nanoseconds: u64) -> bool {
         let lane = LANE_EVENTS + usize::from(priority).min(PRIORITIES - 1);
         let pool = &self.shared.pool;
-        let producer = &mut self.lanes[lane];
-        if payload.len() > pool.chunk_bytes()
-            || producer.has_waiting(self.credit - 1)
-            || producer.free(1) == 0
-        {
+        if payload.len() > pool.chunk_bytes() || self.lanes[lane].free(1) == 0 {
             return false;
         }
         self.allocator.prefetch(AHEAD, payload.len());
@@ -314,15 +301,6 @@ mod tests {
         take(&mut engine, taken);
         assert!(engine.offer(payload.as_bytes(), 0, 0));
         assert_eq!(engine.pool_high_water(), 64);
-    }
-
-    #[test]
-    fn events_beyond_a_lanes_credit_stay_with_their_sender() {
-        let mut engine = InProcess::start(&config(4096), IDENTITY).unwrap();
-        let payload = event(1);
-        let taken = (0..4096).take_while(|_| engine.offer(payload.as_bytes(), 2, 0)).count();
-        assert_eq!(taken as u64, CREDIT, "nothing was published, so nothing was done");
-        assert!(engine.offer(payload.as_bytes(), 0, 0), "other priorities have a lane of their own");
     }
 
     #[test]
