@@ -28,12 +28,11 @@ use eventengine_core::ring::{Descriptor, Kind, LANE_CONTROL, LANE_EVENTS, LANES,
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
 use super::client::{Client, KafkaError, Message, Partitions, Properties, Queue, Rebalance};
-use super::lag;
 use super::publisher::{Member, security_properties};
-use super::refusals;
 use super::restore::{Request, Restored, Restorer, Worker};
 use super::rollback::RollbackTimer;
 use super::topics::{TopicError, client_properties, prepare};
+use super::{lag, refusals};
 use crate::allocation;
 use crate::clock::{monotonic_nanoseconds, wall_seconds};
 use crate::config::KafkaSource;
@@ -426,9 +425,7 @@ impl State {
 
     fn push(&mut self, mut descriptor: Descriptor) {
         let lane = &mut self.lanes[LANE_EVENTS];
-        if let Some(feed) = &mut self.feed {
-            feed.offer(&mut descriptor, lane);
-        }
+        self.feed.iter_mut().for_each(|feed| feed.offer(&mut descriptor, lane));
         if lane.push(descriptor).is_err() {
             self.shared.health.dead("the ring had no slot for an event that was taken");
         }
