@@ -95,11 +95,15 @@ ALTERNATIVES: dict[str, str] = {
     "metricsApis.mode": '"off"',
     "keda.clientAuthoritySecret": "keda-clients",
     "keda.allowFrom": "[{namespaceSelector: {}}]",
+    "chainedAdapter.service": "queues.others",
+    "chainedAdapter.port": "6443",
+    "chainedAdapter.authorityConfigMap": "queues-ca",
     "access.aggregateRoles": "false",
     "networkPolicy.enabled": "true",
 }
 """For each value another one that is valid and must change what is rendered."""
 
+CHAINED = {"chainedAdapter.service": "queues.others", "chainedAdapter.authorityConfigMap": "others-ca"}
 NEEDS = {
     "adapter.maxUnavailable": {"adapter.replicas": "2"},
     **{
@@ -110,6 +114,9 @@ NEEDS = {
     "webhook.maxUnavailable": {"webhook.enabled": "true", "webhook.replicas": "2"},
     "keda.clientAuthoritySecret": {"metricsApis.mode": "keda"},
     "keda.allowFrom": {"metricsApis.mode": "keda"},
+    "chainedAdapter.service": {"chainedAdapter.authorityConfigMap": "queues-ca"},
+    "chainedAdapter.port": CHAINED,
+    "chainedAdapter.authorityConfigMap": CHAINED,
     "certificates.issuerRef": {"certificates.mode": "cert-manager"},
     "certificates.duration": {"certificates.mode": "cert-manager"},
 }
@@ -321,6 +328,38 @@ def test_who_may_ask_for_keda_is_either_the_networks_or_an_authoritys_say(
         str(settings.keda_client_authority) == f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}"
     )
     assert volume["secret"]["secretName"] == "keda-clients"
+
+
+def test_another_adapter_is_asked_with_rights_that_nobody_has_without_one(
+    objects: list[dict[str, Any]],
+) -> None:
+    chained = render(values=merged(CHAINED))
+    settings = adapter_settings(environment(chained, "eventengine-adapter"))
+    spec = pods(chained)["eventengine-adapter"]["spec"]
+    (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "chained-authority"]
+    (volume,) = [v for v in spec["volumes"] if v["name"] == "chained-authority"]
+    assert settings.chained_adapter == "https://queues.others.svc:443"
+    assert (
+        str(settings.chained_authority) == f"{mount['mountPath']}/{volume['configMap']['items'][0]['path']}"
+    )
+    assert volume["configMap"]["name"] == "others-ca"
+    role = "ClusterRole eventengine-adapter-chained"
+    assert [rule for name, rule in rules(chained) if name == role] == [
+        {"apiGroups": ["external.metrics.k8s.io"], "resources": ["*"], "verbs": ["get", "list"]}
+    ]
+    assert not [name for name, _ in rules(objects) if name == role]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"chainedAdapter.service": "queues.others"}, "name the ConfigMap with the ca.crt"),
+        (CHAINED | {"metricsApis.mode": "keda"}, "another adapter serves external.metrics.k8s.io"),
+    ],
+)
+def test_another_adapter_that_could_not_be_asked_is_refused(values: dict[str, str], words: str) -> None:
+    with pytest.raises(CommandError, match=words):
+        template(values=merged(values))
 
 
 def test_adapter_has_the_time_to_drain_before_it_is_killed(objects: list[dict[str, Any]]) -> None:

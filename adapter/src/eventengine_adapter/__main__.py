@@ -26,8 +26,9 @@ from . import __version__
 from .apis.health import Health
 from .apis.metric_values import MetricView
 from .app import Draining, MetricsApi, telemetry_application
+from .chaining.asking import ChainedAdapter
 from .cluster.client import KubernetesClient, KubernetesError
-from .cluster.connections import ConnectionSettingsError, connection
+from .cluster.connections import Connection, ConnectionSettingsError, connection
 from .cluster.mirrors import Mirror
 from .explaining.asking import find
 from .explaining.report import describe
@@ -61,10 +62,12 @@ class Adapter:
         self,
         settings: Settings,
         client: KubernetesClient,
+        own: Connection,
         reader: SnapshotReader,
         endpoint_reader: EndpointReader,
     ) -> None:
         self._settings = settings
+        self._chained = self._chained_adapter(own)
         self._monitoring = Monitoring()
         self._store = SampleStore()
         self._tls = ServingTls(settings.certificate_folder)
@@ -105,20 +108,7 @@ class Adapter:
             time.time,
             self._note_broker_read,
         )
-        self._health = Health(
-            live={
-                "sampling-timely": self._sampling.is_timely,
-                "endpoint-sampling-timely": self._endpoint_sampling.is_timely,
-            },
-            ready={
-                "authentication-known": self._authentication.synced.is_set,
-                "certificate-loaded": lambda: self._tls.loaded,
-                "engine-pods-known": self._pods.synced,
-                "samples-read": self._sampling.caught_up.is_set,
-                "endpoints-read": self._endpoint_sampling.caught_up.is_set,
-                "not-draining": lambda: not self._draining.begun,
-            },
-        )
+        self._health = self._checks()
         self._api = MetricsApi(
             self._pods.fleet,
             self._store,
@@ -134,6 +124,7 @@ class Adapter:
             self._draining,
             time.time,
             endpoint_store,
+            self._chained,
         )
         self._last_known_good_of_keda = LastKnownGood()
         self._monitoring.watch_samples(self._pods.fleet, self._store, self._tls)
@@ -141,6 +132,8 @@ class Adapter:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain."""
         async with AsyncExitStack() as stack:
+            if self._chained is not None:
+                await stack.enter_async_context(self._chained)
             stack.push_async_callback(
                 await serve(
                     telemetry_application(self._health, self._monitoring),
@@ -156,6 +149,7 @@ class Adapter:
                     self._sampling.run(),
                     self._endpoint_sampling.run(),
                     *([self._broker_sampling.run()] if self._settings.broker_lag else []),
+                    *([self._chained.run()] if self._chained is not None else []),
                 )
             ]
             stack.push_async_callback(_cancel, background)
@@ -209,6 +203,30 @@ class Adapter:
         _log.info("serving KEDA on %s port %d", address.host, address.port)
         return server.stop
 
+    def _checks(self) -> Health:
+        """What liveness and readiness rest on; the chained adapter is none of it."""
+        return Health(
+            live={
+                "sampling-timely": self._sampling.is_timely,
+                "endpoint-sampling-timely": self._endpoint_sampling.is_timely,
+            },
+            ready={
+                "authentication-known": self._authentication.synced.is_set,
+                "certificate-loaded": lambda: self._tls.loaded,
+                "engine-pods-known": self._pods.synced,
+                "samples-read": self._sampling.caught_up.is_set,
+                "endpoints-read": self._endpoint_sampling.caught_up.is_set,
+                "not-draining": lambda: not self._draining.begun,
+            },
+        )
+
+    def _chained_adapter(self, own: Connection) -> ChainedAdapter | None:
+        """The adapter to ask for what is not EventEngine's; it is shown who we are as the Kubernetes API is."""
+        server, authority = self._settings.chained_adapter, self._settings.chained_authority
+        if not server or authority is None:
+            return None
+        return ChainedAdapter(server, authority, own.authorization, self._note_chained)
+
     def _view_of_keda(self) -> MetricView:
         return MetricView(self._pods.fleet(), self._store, time.time(), self._last_known_good_of_keda)
 
@@ -249,6 +267,9 @@ class Adapter:
     def _note_broker_read(self, succeeded: bool) -> None:
         self._monitoring.broker_reads.labels("answered" if succeeded else "failed").inc()
 
+    def _note_chained(self, code: int, seconds: float) -> None:
+        self._monitoring.chained_seconds.labels(str(code)).observe(seconds)
+
     def _note_endpoint_read(self, outcome: Outcome, seconds: float) -> None:
         del seconds
         self._monitoring.endpoint_reads.labels(outcome.value).inc()
@@ -281,12 +302,13 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    own = connection(settings.kubeconfig)
     async with (
-        KubernetesClient(connection(settings.kubeconfig)) as client,
+        KubernetesClient(own) as client,
         SnapshotReader(settings.snapshot_port, settings.read_timeout_seconds) as reader,
         EndpointReader(settings.read_timeout_seconds, settings.reads_max) as endpoint_reader,
     ):
-        await Adapter(settings, client, reader, endpoint_reader).run(stop)
+        await Adapter(settings, client, own, reader, endpoint_reader).run(stop)
 
 
 async def explain(options: argparse.Namespace) -> str:

@@ -1,8 +1,9 @@
 """One request from its first byte to its answer.
 
 Order: what it is about, who asks, whether they may, in what representation;
-only then is anything looked up, and only in memory. Whatever goes wrong ends as
-a Status object, in the representation that was asked for. While the adapter drains every answer closes its
+only then is anything looked up, and only in memory. External metrics that nobody
+here knows may be another adapter's (`chaining`), which is then asked. Whatever goes wrong ends as a
+Status object, in the representation that was asked for. While the adapter drains every answer closes its
 connection, so that a client's next request finds a pod that stays.
 """
 
@@ -25,7 +26,7 @@ from .apis.custom import custom_metric_list, namespace_metric_list
 from .apis.discovery import Document
 from .apis.external import external_metric_list
 from .apis.health import Health
-from .apis.metric_values import MetricView
+from .apis.metric_values import MetricView, find_subject
 from .apis.negotiation import (
     JSON,
     PROTOBUF,
@@ -35,6 +36,7 @@ from .apis.negotiation import (
 )
 from .apis.routing import Route, RouteKind, resolve
 from .apis.statuses import ApiError
+from .chaining.asking import ChainedAdapter
 from .cluster.client import KubernetesError
 from .monitoring import Monitoring
 from .samples.fleets import Fleet
@@ -74,6 +76,7 @@ class MetricsApi:
         draining: Draining,
         clock: Callable[[], float],
         endpoint_store: SampleStore | None = None,
+        chained: ChainedAdapter | None = None,
     ) -> None:
         self._fleet = fleet
         self._store = store
@@ -84,6 +87,7 @@ class MetricsApi:
         self._draining = draining
         self._clock = clock
         self._endpoint_store = endpoint_store or SampleStore()
+        self._chained = chained
         self._last_known_good = LastKnownGood()
         self._groups = discovery.groups()
         self._openapi_v2 = openapi.version_2()
@@ -136,10 +140,11 @@ class MetricsApi:
             media_type = _media_type(request)
             if media_type is None:
                 raise statuses.not_acceptable(JSON, PROTOBUF)
-            return object_response(self._metric(route, query), media_type)
+            return object_response(await self._metric(request, route, query), media_type)
         accept = _accept(request)
         if route.kind is RouteKind.GROUPS and takes_aggregated_discovery(accept):
-            return _document_response(request, discovery.aggregated(self._fleet().endpoint_metrics))
+            names = (self._fleet().endpoint_metrics, self._chained_names())
+            return _document_response(request, discovery.aggregated(*names))
         if not takes_json(accept):
             raise statuses.not_acceptable(JSON)
         return self._document(request, route, query)
@@ -169,7 +174,9 @@ class MetricsApi:
                 f'{target} is forbidden: User "{identity.username}" {wish.describe()}{suffix}'
             )
 
-    def _metric(self, route: Route, query: Mapping[str, str]) -> dict[str, Any]:
+    async def _metric(
+        self, request: web.Request, route: Route, query: Mapping[str, str]
+    ) -> Mapping[str, Any]:
         if query.get("watch") in _TRUE:
             raise statuses.method_not_allowed("watch")
         if query.get("fieldSelector"):
@@ -182,6 +189,10 @@ class MetricsApi:
             endpoint_store=self._endpoint_store,
         )
         if route.kind is RouteKind.EXTERNAL:
+            if self._chained is not None and find_subject(view, route.namespace, route.metric) is None:
+                return await self._chained.values(
+                    route, query.get("labelSelector"), request.headers.getall("Via", [])
+                )
             content = external_metric_list(view, route, query.get("labelSelector"))
         elif route.kind is RouteKind.CUSTOM:
             content = custom_metric_list(
@@ -194,6 +205,10 @@ class MetricsApi:
         )
         return content
 
+    def _chained_names(self) -> tuple[str, ...]:
+        """What the other adapter listed last; nothing is asked of it here."""
+        return self._chained.names if self._chained is not None else ()
+
     def _document(self, request: web.Request, route: Route, query: Mapping[str, str]) -> web.Response:
         match route.kind:
             case RouteKind.GROUPS:
@@ -201,8 +216,8 @@ class MetricsApi:
             case RouteKind.GROUP:
                 return _document_response(request, discovery.group(route.group))
             case RouteKind.RESOURCES:
-                further = self._fleet().endpoint_metrics
-                return _document_response(request, discovery.resources(route.group, route.version, further))
+                names = (self._fleet().endpoint_metrics, self._chained_names())
+                return _document_response(request, discovery.resources(route.group, route.version, *names))
             case RouteKind.OPENAPI_V2:
                 return _document_response(request, self._openapi_v2)
             case RouteKind.OPENAPI_V3_ROOT:

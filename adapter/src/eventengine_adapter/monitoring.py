@@ -115,6 +115,13 @@ class Monitoring:
             ("reason",),
             registry=self.registry,
         )
+        self.chained_seconds = Histogram(
+            "eventengine_adapter_chained_request_duration_seconds",
+            "Time that the chained adapter took for an external metric, by the status code that came of it.",
+            ("code",),
+            buckets=_REQUEST_BUCKETS,
+            registry=self.registry,
+        )
         self.endpoint_reads = Counter(
             "eventengine_adapter_endpoint_reads_total",
             "Reads of the users' own endpoints in engine pods, by how they ended.",

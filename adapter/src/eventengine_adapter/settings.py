@@ -46,6 +46,8 @@ class Settings:
     broker_lag: bool
     keda_listen: Address | None
     keda_client_authority: Path | None
+    chained_adapter: str
+    chained_authority: Path | None
     drain_seconds: float
     anonymous: bool
     log_level: str
@@ -108,6 +110,12 @@ def _optional_path(text: str) -> Path | None:
     return Path(text) if text else None
 
 
+def _https_server(text: str) -> str:
+    if text and not re.fullmatch(r"https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?", text):
+        raise ValueError("a URL of https, a name or address, and no path")
+    return text
+
+
 def _switch(text: str) -> bool:
     return _choice("true", "false")(text) == "true"
 
@@ -148,6 +156,19 @@ SETTINGS: Final = (
         _optional_path,
         "file with the authority whose certificates may ask the external scaler; empty: anybody who reaches it",
     ),
+    Setting(
+        "chained_adapter",
+        "",
+        _https_server,
+        "another adapter to ask for external metrics that are not EventEngine's, such as "
+        "https://keda-operator-metrics-apiserver.keda.svc:443; empty: none",
+    ),
+    Setting(
+        "chained_authority",
+        "",
+        _optional_path,
+        "file with the authorities of that adapter's certificate; it is shown this adapter's own token",
+    ),
     Setting("drain_seconds", "10", _number(0, 120), "time to go on serving after being told to stop"),
     Setting("anonymous", "true", _switch, "whether requests without credentials are reviewed as anonymous"),
     Setting(
@@ -175,6 +196,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             values[setting.name] = setting.parse(text)
         except ValueError as error:
             raise SettingsError(f"{setting.variable}={text!r} must be {error}") from error
+    if bool(values["chained_adapter"]) != bool(values["chained_authority"]):
+        raise SettingsError(f"{PREFIX}CHAINED_ADAPTER and {PREFIX}CHAINED_AUTHORITY go together")
     return Settings(**values)
 
 

@@ -54,6 +54,9 @@ def test_the_links_that_kubernetes_sets_for_the_service_of_that_name_do_no_harm(
         ("DRAIN_SECONDS", "nan", "a number from 0 to 120"),
         ("READS_MAX", "0", "a whole number from 1 to 1024"),
         ("KEDA_LISTEN", "9095", "an address and a port"),
+        ("CHAINED_ADAPTER", "http://queues.others.svc", "a URL of https"),
+        ("CHAINED_ADAPTER", "https://queues.others.svc/apis", "no path"),
+        ("CHAINED_ADAPTER", "https://queues.others.svc:443", "go together"),
         ("ANONYMOUS", "yes", "one of true, false"),
         ("LOG_LEVL", "info", "did you mean EVENTENGINE_ADAPTER_LOG_LEVEL"),
     ],
@@ -64,7 +67,7 @@ def test_a_bad_setting_is_named_with_its_remedy(variable: str, value: str, words
 
 
 def test_help_lists_every_setting() -> None:
-    assert describe_settings().count("EVENTENGINE_ADAPTER_") == 13
+    assert describe_settings().count("EVENTENGINE_ADAPTER_") == 15
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -1,7 +1,8 @@
 """What the adapter serves, told to the aggregation layer: legacy lists and aggregated discovery.
 
-The documents depend on nothing but metric names: the contract's, and those of the users' own endpoints. They never
-list no resources, because clients take an empty list for a broken server.
+The documents depend on nothing but metric names: the contract's, those of the users' own endpoints (`further`), and the
+external ones that are another adapter's (`others`). They never list no resources, because clients take an empty list
+for a broken server.
 """
 
 from __future__ import annotations
@@ -57,9 +58,11 @@ def group(name: str) -> Document:
 
 
 @lru_cache(_DOCUMENTS_REMEMBERED)
-def resources(group_name: str, version: str, further: tuple[str, ...] = ()) -> Document:
-    """`GET /apis/<group>/<version>`: one entry per metric, those named `further` among them; never one per series."""
-    names = [("", name) for name in sorted({*METRICS, *further})]
+def resources(
+    group_name: str, version: str, further: tuple[str, ...] = (), others: tuple[str, ...] = ()
+) -> Document:
+    """`GET /apis/<group>/<version>`: one entry per metric, those named besides among them; never one per series."""
+    names = [("", name) for name in sorted({*METRICS, *further, *others})]
     if group_name == CUSTOM_GROUP:
         names = [
             (described, f"{described}/{name}")
@@ -91,7 +94,7 @@ def _metrics_of(described: str, further: tuple[str, ...]) -> list[str]:
 
 
 @lru_cache(_DOCUMENTS_REMEMBERED)
-def aggregated(further: tuple[str, ...] = ()) -> Document:
+def aggregated(further: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> Document:
     """`GET /apis` as APIGroupDiscoveryList: every group, version and metric in one document."""
     return Document.of(
         {
@@ -105,7 +108,7 @@ def aggregated(further: tuple[str, ...] = ()) -> Document:
                         {
                             "version": version,
                             "freshness": "Current",
-                            "resources": _aggregated_resources(group_name, version, further),
+                            "resources": _aggregated_resources(group_name, version, further, others),
                         }
                         for version in versions
                     ],
@@ -117,7 +120,9 @@ def aggregated(further: tuple[str, ...] = ()) -> Document:
     )
 
 
-def _aggregated_resources(group_name: str, version: str, further: tuple[str, ...]) -> list[dict[str, Any]]:
+def _aggregated_resources(
+    group_name: str, version: str, further: tuple[str, ...], others: tuple[str, ...]
+) -> list[dict[str, Any]]:
     response = {"group": group_name, "version": version, "kind": _LIST_KINDS[group_name]}
     if group_name == EXTERNAL_GROUP:
         return [
@@ -128,7 +133,7 @@ def _aggregated_resources(group_name: str, version: str, further: tuple[str, ...
                 "verbs": ["get"],
                 "responseKind": response,
             }
-            for name in sorted({*METRICS, *further})
+            for name in sorted({*METRICS, *further, *others})
         ]
     return [
         {

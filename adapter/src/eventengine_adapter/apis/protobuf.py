@@ -137,7 +137,8 @@ def _external_item(item: Mapping[str, Any]) -> bytes:
         _text(1, item["metricName"])
         + _text_map(2, item["metricLabels"])
         + _time(3, item["timestamp"])
-        + _integer(4, item["window"])
+        # Another adapter may leave it open.
+        + (_integer(4, item["window"]) if "window" in item else b"")
         + _quantity(5, item["value"])
     )
 
