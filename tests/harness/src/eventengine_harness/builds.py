@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from eventengine_harness import debian_packages
+from eventengine_harness import debian_packages, keda_sources
 from eventengine_harness.caching import cached, key_of
 from eventengine_harness.exceptions import CommandError, HarnessError
 from eventengine_harness.locations import BUILDS, TESTS
@@ -37,6 +38,7 @@ PAUSE_SOURCE = Path(__file__).resolve().parent / "programs" / "pause.c"
 BROKER_POM = TESTS / "kafka" / "broker" / "pom.xml"
 GO_BUILD_SECONDS_MAX = 1800.0
 FETCH_SECONDS_MAX = 600.0
+LINK_FLAGS = "-s -w"
 STATIC_LINK_FLAGS = ("-static", "-O2", "-Wall", "-Werror")
 
 
@@ -55,17 +57,17 @@ def kubernetes() -> Path:
 def helm(major: int = 4) -> Path:
     """The helm program of a major version."""
     folder, package = HELM_MODULES[major]
-    return _go_programs(f"helm {major}", folder, [package], "-s -w") / "helm"
+    return _go_programs(f"helm {major}", folder, [package], LINK_FLAGS) / "helm"
 
 
 def kwok() -> Path:
     """The program that plays nodes and their kubelets."""
-    return _go_programs("kwok", "kwok", ["sigs.k8s.io/kwok/cmd/kwok"], "-s -w") / "kwok"
+    return _go_programs("kwok", "kwok", ["sigs.k8s.io/kwok/cmd/kwok"], LINK_FLAGS) / "kwok"
 
 
 def karpenter() -> Path:
     """Karpenter with its provider of KWOK nodes (about two minutes the first time)."""
-    return _go_programs("Karpenter", "karpenter", ["sigs.k8s.io/karpenter/kwok"], "-s -w") / "kwok"
+    return _go_programs("Karpenter", "karpenter", ["sigs.k8s.io/karpenter/kwok"], LINK_FLAGS) / "kwok"
 
 
 def karpenter_definitions() -> tuple[Path, ...]:
@@ -74,14 +76,33 @@ def karpenter_definitions() -> tuple[Path, ...]:
     return module / "pkg" / "apis" / "crds", module / "kwok" / "apis" / "crds"
 
 
-def keda_definitions() -> Path:
-    """The folder of KEDA's CustomResourceDefinitions, one file each, as its Go module has them."""
-    return _module_folder("keda", KEDA_MODULE) / "config" / "crd" / "bases"
+def keda() -> Path:
+    """The folder of KEDA's `operator` and `adapter`, with few triggers (see `keda_sources`; about four minutes)."""
+    folder = BUILDS / "keda"
+    stand_ins = folder / "_stand_ins"
+    packages = [f"{KEDA_MODULE}/cmd/{name}" for name in ("operator", "adapter")]
+
+    def build(destination: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            module = Path(scratch)
+            keda_sources.copy_trimmed(_module_folder("keda", KEDA_MODULE), stand_ins, module / "keda")
+            shutil.copyfile(folder / "go.sum", module / "go.sum")
+            replaced = f"{(folder / 'go.mod').read_text()}\nreplace {KEDA_MODULE} => ./keda\n"
+            (module / "go.mod").write_text(replaced)
+            _compile("KEDA", module, packages, LINK_FLAGS, destination)
+
+    files = [folder / "go.mod", folder / "go.sum", *stand_ins.rglob("*.go"), Path(keda_sources.__file__)]
+    return cached("keda", key_of(files=files, words=[_go_version(folder), LINK_FLAGS, *packages]), build)
+
+
+def keda_manifests() -> Path:
+    """The folder of KEDA's own manifests (`crd/bases`, `rbac` and others), as its Go module has them."""
+    return _module_folder("keda", KEDA_MODULE) / "config"
 
 
 def cert_manager() -> Path:
     """cert-manager's controllers, those that issue from an authority in the cluster."""
-    return _go_programs("cert-manager", "cert-manager", ["."], "-s -w") / "cert-manager"
+    return _go_programs("cert-manager", "cert-manager", ["."], LINK_FLAGS) / "cert-manager"
 
 
 def cert_manager_definitions() -> Path:
@@ -94,13 +115,13 @@ def definitions() -> dict[str, Path]:
     return {
         "karpenter": karpenter_definitions()[0],
         "cert-manager": cert_manager_definitions(),
-        "keda": keda_definitions(),
+        "keda": keda_manifests(),
     }
 
 
 def metrics_decoder() -> Path:
     """The program that decodes answers of the metrics APIs with the types of k8s.io/metrics."""
-    return _go_programs("the metrics decoder", "metrics-decoder", ["."], "-s -w") / "metrics-decoder"
+    return _go_programs("the metrics decoder", "metrics-decoder", ["."], LINK_FLAGS) / "metrics-decoder"
 
 
 def pause() -> Path:
@@ -142,6 +163,7 @@ def everything() -> dict[str, Path]:
         "kwok": kwok(),
         "karpenter": karpenter(),
         "cert-manager": cert_manager(),
+        "keda": keda(),
         "metrics-decoder": metrics_decoder(),
         "pause": pause(),
         "kafka": kafka(),
@@ -161,30 +183,38 @@ def _go_programs(title: str, module: str, packages: Sequence[str], link_flags: s
 
 
 def go_programs(
-    title: str, folder: Path, kind: str, packages: Sequence[str], link_flags: str = "-s -w"
+    title: str, folder: Path, kind: str, packages: Sequence[str], link_flags: str = LINK_FLAGS
 ) -> Path:
     """Build programs of the Go module in `folder` into the cache of that kind; returns where they lie.
 
     Each is named like the last part of its package. The module's own sources are part of the cache's key.
     """
     files = [path for path in folder.rglob("*") if path.suffix in {".go", ".mod", ".sum"}]
-    go = _go()
-    words = [run([go, "version"], folder=folder), link_flags, *packages]
+    words = [_go_version(folder), link_flags, *packages]
 
     def build(destination: Path) -> None:
-        debian_packages.ensure_installed(debian_packages.GO)
-        run_fetching(
-            [
-                *("nice", "-n", "5", go, "build", "-v", "-trimpath", "-mod=readonly", "-buildvcs=false"),
-                *("-ldflags", link_flags, "-o", f"{destination}/", *packages),
-            ],
-            f"building {title}",
-            environment={"CGO_ENABLED": "1"},
-            folder=folder,
-            timeout_seconds=GO_BUILD_SECONDS_MAX,
-        )
+        _compile(title, folder, packages, link_flags, destination)
 
     return cached(kind, key_of(files=files, folder=folder, words=words), build)
+
+
+def _compile(title: str, folder: Path, packages: Sequence[str], link_flags: str, destination: Path) -> None:
+    debian_packages.ensure_installed(debian_packages.GO)
+    run_fetching(
+        [
+            *("nice", "-n", "5", _go(), "build", "-v", "-trimpath", "-mod=readonly", "-buildvcs=false"),
+            *("-ldflags", link_flags, "-o", f"{destination}/", *packages),
+        ],
+        f"building {title}",
+        environment={"CGO_ENABLED": "1"},
+        folder=folder,
+        timeout_seconds=GO_BUILD_SECONDS_MAX,
+    )
+
+
+def _go_version(folder: Path) -> str:
+    """Of the toolchain that builds the module in `folder`."""
+    return run([_go(), "version"], folder=folder)
 
 
 def _module_folder(build: str, module: str) -> Path:

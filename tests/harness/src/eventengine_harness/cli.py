@@ -32,6 +32,7 @@ BUILDS: dict[str, Callable[[], object]] = {
     "karpenter": builds.karpenter,
     "cert-manager": builds.cert_manager,
     "definitions": builds.definitions,
+    "keda": builds.keda,
     "metrics-decoder": builds.metrics_decoder,
     "pause": builds.pause,
     "kafka": builds.kafka,
