@@ -56,7 +56,8 @@ class Lane:
 
 # Kafka's sessions and Kubernetes' leases and sync periods are waited for, which costs no CPU. Each lane has control
 # planes and brokers of its own. A cluster pins pods to cores and measures how fast others scale: it is alone, apart
-# from the clusters that are only brought up to be ended. The longest lanes of a step begin first.
+# from the clusters that are only brought up to be ended and from KEDA, which needs no node. The longest lanes of a step
+# begin first.
 STEPS = (
     (Lane("unit", ""), Lane("unit", "rust", is_rust=True)),
     (
@@ -78,6 +79,7 @@ STEPS = (
             ),
         ),
         Lane("cluster", "teardown", ("test_teardown.py",)),
+        Lane("cluster", "keda", ("test_keda.py",)),
     ),
     (Lane("cluster", ""),),
 )

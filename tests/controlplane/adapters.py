@@ -100,6 +100,7 @@ class EngineState:
     pod: str
     partitions: dict[int, int] = field(default_factory=dict)
     partitions_total: int = 4
+    topic: str = "hunt-events"
     utilisation: float = 0.25
     events_in: int = 0
     stopped_at_seconds: int | None = None
@@ -121,7 +122,7 @@ class EngineState:
         for part in (document["buffer_pool"], document["rings"][0], document["arena"]):
             part["utilisation"] = self.utilisation
         document["counters"]["events_in"] = self.events_in
-        document["sources"][0]["partitions_total"] = self.partitions_total
+        document["sources"][0] |= {"topic": self.topic, "partitions_total": self.partitions_total}
         document["sources"][0]["partitions"] = [
             {
                 "partition": number,
@@ -216,9 +217,14 @@ def _respond(state: EngineState, path: str) -> tuple[int, bytes]:
 
 
 class AdapterPlane:
-    """A control plane with the CRD, the chart's rights for the adapter, and the APIServices that lead to it."""
+    """A control plane with the CRD, the chart's rights for the adapter, and the APIServices that lead to it.
 
-    def __init__(self, control_plane: LoopbackControlPlane, folder: Path) -> None:
+    `values` are the chart's, where others than the defaults give other rights.
+    """
+
+    def __init__(
+        self, control_plane: LoopbackControlPlane, folder: Path, values: Mapping[str, str] | None = None
+    ) -> None:
         self.access: KubernetesAccess = control_plane.access
         self.folder = folder
         self.port = free_port()
@@ -236,6 +242,7 @@ class AdapterPlane:
                 "--show-only=templates/adapter/rbac.yaml",
                 "--show-only=templates/adapter/serviceaccount.yaml",
             ),
+            *(f"--set={name}={value}" for name, value in (values or {}).items()),
         )
         self.access.apply(rendered)
         self.issue_certificate()

@@ -8,44 +8,25 @@ The adapter reads what engines show their brokers by the leave that the operator
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
 from eventengine_harness import builds
 from eventengine_harness.accesses import KubernetesAccess, condition_of
 from eventengine_harness.brokers import SCRAM, USERS, Broker, LoopbackKafka
 
-from .adapters import NAMESPACE, AdapterPlane, AdapterProcess, EnginePodServer, EngineState, refusal
-from .engines import ADDRESSES
+from .adapters import NAMESPACE, AdapterPlane, AdapterProcess, refusal
 from .operators import PATIENT, OperatorPlane, OperatorProcess
+from .played_pods import TELEMETRY_PORT, TOPIC, kafka_source, produce, running_pod
 from .spaces import HPA, Space
-
-TELEMETRY_PORT = 9464
-"""Where the operator asks an engine; the adapter is told to ask there, too."""
-TOPIC = "hunt-events"
 
 
 def autoscaling(**scale_to_zero: int) -> dict[str, object]:
     at_once = {"scaleDown": {"stabilizationWindowSeconds": 0}}
     return HPA | {"minReplicas": 1, "behavior": at_once, "scaleToZero": scale_to_zero}
-
-
-def kafka_source(bootstrap_servers: str, **settings: object) -> dict[str, object]:
-    kafka = {"bootstrapServers": [bootstrap_servers], "topic": TOPIC, "groupId": "hunt"}
-    return {"name": "moves", "type": "kafka", "kafka": kafka | settings}
-
-
-def produce(broker: Broker, topic: str, count: int) -> None:
-    """So many records, without a transaction."""
-    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
-    for _ in range(count):
-        producer.produce(topic, b"event", partition=0)
-    assert producer.flush(10) == 0
 
 
 @dataclass
@@ -89,39 +70,6 @@ def stage(operator_plane: OperatorPlane, tmp_path_factory: pytest.TempPathFactor
     assert '" cannot ' not in log.read_text(), f"a right is missing in the chart: {log.read_text()[-6000:]}"
 
 
-@contextlib.contextmanager
-def running_pod(space: Space, lag_events: int, partitions: int = 1) -> Iterator[EngineState]:
-    """Have the engine's one pod run and own all partitions, the first of which has the lag; gives what it measures."""
-    (name,) = space.pods(1)
-    lags = dict.fromkeys(range(partitions), 0) | {0: lag_events}
-    state = EngineState("hunt", space.namespace, name, lags, partitions_total=partitions)
-    address = next(ADDRESSES)
-    server = EnginePodServer(address, TELEMETRY_PORT, state)
-    container = {
-        "name": "engine",
-        "image": "example.invalid/engine:1",
-        "imageID": "",
-        "ready": True,
-        "restartCount": 0,
-        "containerID": f"containerd://{name}",
-        "state": {"running": {"startedAt": "2026-11-21T10:00:00Z"}},
-    }
-    space.set_pod_status(
-        name,
-        {
-            "phase": "Running",
-            "podIP": address,
-            "podIPs": [{"ip": address}],
-            "conditions": [{"type": "Ready", "status": "True"}],
-            "containerStatuses": [container],
-        },
-    )
-    try:
-        yield state
-    finally:
-        server.close()
-
-
 def test_idle_engine_goes_to_zero_after_its_autoscaler_and_comes_back_for_a_lag(
     stage: Stage, operator_plane: OperatorPlane
 ) -> None:
@@ -131,7 +79,7 @@ def test_idle_engine_goes_to_zero_after_its_autoscaler_and_comes_back_for_a_lag(
             engine={"sources": [kafka_source(stage.broker.bootstrap_servers)]},
             autoscaling=autoscaling(idleSeconds=6, activationLagEvents=2),
         )
-        with running_pod(space, 800) as state:
+        with running_pod(space, [800]) as state:
             space.until(
                 "hpa/hunt",
                 lambda item: condition_of(item, "ScalingActive").get("status") == "True",
@@ -227,7 +175,7 @@ def keda(operator_plane: OperatorPlane) -> Iterator[None]:
     access = operator_plane.access
     kinds = ("scaledobjects", "triggerauthentications")
     for kind in kinds:
-        access.apply((builds.keda_definitions() / f"keda.sh_{kind}.yaml").read_text())
+        access.apply((builds.keda_manifests() / "crd" / "bases" / f"keda.sh_{kind}.yaml").read_text())
     try:
         for kind in kinds:
             access.wait_for_condition("crd", f"{kind}.keda.sh", "Established")
@@ -278,7 +226,7 @@ def test_pods_under_load_change_hands_between_three_owners_and_stay_as_many_as_t
     with Space(operator_plane.access, stage.operator) as space:
         space.engine(engine=source, autoscaling=ours)
         # As many partitions as pods may be asked for: more pods than partitions would never be.
-        with running_pod(space, 2500, partitions=5) as state:
+        with running_pod(space, [2500, 0, 0, 0, 0]) as state:
             space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 3, "as the lag asks")
             with space.every_number_of_replicas() as seen:
                 space.engine(engine=source, autoscaling={"driver": "none"})

@@ -36,7 +36,11 @@ def test_without_a_tier_all_of_them_run() -> None:
 
 def test_a_step_holds_the_lanes_of_the_tiers_that_were_asked_for() -> None:
     assert titles(["kafka"]) == [["kafka", "kafka/engine"]]
-    assert titles(["cluster", "unit"]) == [["unit", "unit/rust"], ["cluster/teardown"], ["cluster"]]
+    assert titles(["cluster", "unit"]) == [
+        ["unit", "unit/rust"],
+        ["cluster/teardown", "cluster/keda"],
+        ["cluster"],
+    ]
     assert "controlplane/adapter" in titles(["kafka", "controlplane"])[0]
 
 
