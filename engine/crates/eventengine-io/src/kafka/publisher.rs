@@ -83,8 +83,8 @@ pub struct Publisher {
     generation: u64,
     open: bool,
     opened_at: Instant,
-    /// The brokers refused the last transaction for want of a right.
-    refused: bool,
+    /// While the brokers refuse transactions for want of a right: how long to leave them alone.
+    refused: Option<Backoff>,
     outputs: u64,
     held: Vec<Descriptor>,
     held_queued: usize,
@@ -109,7 +109,7 @@ impl Publisher {
             generation: 0,
             open: false,
             opened_at: Instant::now(),
-            refused: false,
+            refused: None,
             outputs: 0,
             held: Vec::new(),
             held_queued: 0,
@@ -382,7 +382,7 @@ impl Publisher {
         let deadline = self.opened_at.max(Instant::now()) + self.timeout;
         self.call_until(deadline, "committing", |connection| connection.producer.commit_transaction(CALL))?;
         self.open = false;
-        if std::mem::take(&mut self.refused) {
+        if self.refused.take().is_some() {
             shared.health.ready("publisher");
         }
         self.committed(ticket, 1);
@@ -461,7 +461,7 @@ impl Publisher {
         loop {
             match call(connection) {
                 Ok(()) => {
-                    if !self.refused {
+                    if self.refused.is_none() {
                         self.parts.shared.health.ready("publisher");
                     }
                     return Ok(());
@@ -484,10 +484,11 @@ impl Publisher {
 
     /// A transaction can't be committed: aborts it and asks for a reset.
     fn fail(&mut self, failure: Failure) {
+        let mut pause = Duration::ZERO;
         match failure {
             Failure::Abort(reason) => self.abort(&reason),
             Failure::Refused(reason) => {
-                self.refused = true;
+                pause = self.refused.get_or_insert_with(Backoff::new).pause();
                 self.parts.shared.health.not_ready("publisher", reason.as_str());
                 self.abort(&reason);
             }
@@ -496,6 +497,7 @@ impl Publisher {
         if self.source_topic.is_some() {
             self.parts.shared.request_reset(self.generation);
         }
+        self.parts.shared.pause(pause, &self.parts.shared.stop_pipeline);
     }
 
     fn lose_producer(&mut self, reason: &str) {
