@@ -371,18 +371,14 @@ impl State {
                 }
                 Some(error) => {
                     self.shared.counters.error("fetch");
-                    let message_text = message.error_text();
-                    let error = KafkaError { message: message_text, ..KafkaError::from_code(error) };
+                    let error = KafkaError { message: message.error_text(), ..KafkaError::from_code(error) };
                     if refusals::is_refusal(error.code, &self.shared.config) {
                         self.refused.insert(message.partition());
                         refuse(&self.shared, &error);
                         continue;
                     }
-                    let partition = message.partition();
-                    crate::log::warning(
-                        "source",
-                        &format!("partition {partition}: {error} ({:?})", error.code),
-                    );
+                    let text = format!("partition {}: {error} ({:?})", message.partition(), error.code);
+                    crate::log::warning("source", &text);
                     continue;
                 }
             }
@@ -608,15 +604,16 @@ fn report_health(shared: &Shared, member: &Client) {
     let error = member
         .take_last_error()
         .unwrap_or_else(|| KafkaError::other("no request was answered for seconds".to_owned()));
-    let config = &shared.config;
-    let reason = refusals::sentence(&config.source_brokers(), &error, config);
-    shared.health.not_ready_yet("source", reason);
+    shared.health.not_ready_yet("source", sentence(shared, &error));
 }
 
 /// Says that the brokers refuse what the source needs, and what to do about it.
 fn refuse(shared: &Shared, error: &KafkaError) {
-    let config = &shared.config;
-    shared.health.not_ready("source", refusals::sentence(&config.source_brokers(), error, config));
+    shared.health.not_ready("source", sentence(shared, error));
+}
+
+fn sentence(shared: &Shared, error: &KafkaError) -> String {
+    refusals::sentence(&shared.config.source_brokers(), error, &shared.config)
 }
 
 /// Runs rebalances and notes errors. Messages in this queue are of partitions that were not forwarded yet, and read again.
