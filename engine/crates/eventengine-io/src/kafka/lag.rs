@@ -1,7 +1,8 @@
-//! Broker-side lag: asks for the last stable offset of every owned partition, once a second.
+//! Broker-side lag: asks for the last stable offset of every owned partition, twice a second.
 //!
 //! Owns the figures' freshness. What could not be asked is forgotten by age, never kept
-//! as if it were new.
+//! as if it were new. A sample takes the later round's figures, and the earlier one's where a
+//! busy broker or node answers the later too late: one slow answer leaves no sample without lag.
 
 use std::ffi::CString;
 use std::sync::Arc;
@@ -13,9 +14,11 @@ use super::client::{Client, OffsetSpec};
 use crate::clock::wall_nanoseconds;
 use crate::shared::{Shared, StableOffset, lock};
 
-/// Nanoseconds into a second at which the round for its sample begins: early enough for an answer before the
-/// second is over.
-const ROUND_AT_NANOSECONDS: u64 = 850_000_000;
+const SECOND_NANOSECONDS: u64 = 1_000_000_000;
+
+/// Nanoseconds into a second at which the rounds for its sample begin: the last one early enough for an answer before
+/// the second is over, as a rule.
+const ROUNDS_AT_NANOSECONDS: [u64; 2] = [350_000_000, 850_000_000];
 
 /// A round may take this long; an answer that comes after the sample counts for the next one.
 const TIMEOUT: Duration = Duration::from_millis(800);
@@ -60,9 +63,15 @@ pub fn run(shared: &Arc<Shared>, client: &Client, topic: &CString) {
 
 /// Sleeps until the next round; true if the engine stops.
 fn wait_for_round(shared: &Shared) -> bool {
-    let into_second = (wall_nanoseconds() % 1_000_000_000) as u64;
-    let wait = (ROUND_AT_NANOSECONDS + 1_000_000_000 - into_second) % 1_000_000_000;
-    shared.pause(Duration::from_nanos(wait.max(10_000_000)), &shared.stop_sources)
+    let into_second = (wall_nanoseconds() % u128::from(SECOND_NANOSECONDS)) as u64;
+    shared.pause(until_round(into_second), &shared.stop_sources)
+}
+
+/// From that moment of a second to the next round, at least ten milliseconds.
+fn until_round(into_second_nanoseconds: u64) -> Duration {
+    let waits = ROUNDS_AT_NANOSECONDS
+        .map(|round| (round + SECOND_NANOSECONDS - into_second_nanoseconds) % SECOND_NANOSECONDS);
+    Duration::from_nanos(waits[0].min(waits[1]).max(10_000_000))
 }
 
 /// Where a partition stands: what the core applied, or where it will begin.
@@ -71,4 +80,25 @@ fn position(shared: &Shared, partition: i32) -> Option<i64> {
         .stats
         .position(partition as usize)
         .or_else(|| lock(&shared.kafka.owned).get(&partition).and_then(|report| report.start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_begin_at_their_moments_of_a_second() {
+        let milliseconds = |into: u64| until_round(into * 1_000_000).as_millis();
+        assert_eq!(milliseconds(0), 350);
+        assert_eq!(milliseconds(340), 10);
+        assert_eq!(milliseconds(351), 499);
+        assert_eq!(milliseconds(849), 10);
+        assert_eq!(milliseconds(860), 490);
+    }
+
+    #[test]
+    fn the_figures_of_the_earlier_round_are_fresh_enough_for_the_sample_if_the_later_is_not_answered() {
+        let age = Duration::from_nanos(SECOND_NANOSECONDS - ROUNDS_AT_NANOSECONDS[0]);
+        assert!(age < FRESH);
+    }
 }
