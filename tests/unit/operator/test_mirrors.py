@@ -10,7 +10,6 @@ import pytest
 from eventengine_operator.clients.errors import UnavailableError
 from eventengine_operator.clients.kubernetes_api import AUTOSCALERS, DEPLOYMENTS, SERVICES, ResourceType
 from eventengine_operator.clients.mirrors import Collection, Mirror
-from eventengine_operator.handlers import object_watches
 from eventengine_operator.handlers.mirroring import follow
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.resources.objects import Object, name_of
@@ -159,11 +158,6 @@ class Api:
             yield kind, told
         if error is not None:
             raise error
-
-
-@pytest.fixture
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_watches, "PAUSE_SECONDS_FIRST", 0.0)
 
 
 @pytest.mark.usefixtures("no_pause")

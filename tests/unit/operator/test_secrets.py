@@ -12,7 +12,6 @@ import pytest
 from eventengine_contract.well_known import ANNOTATION_SECRETS_HASH
 from eventengine_operator.clients.errors import NotFoundError, OutdatedError, UnavailableError
 from eventengine_operator.clients.kubernetes_api import SECRETS, KubernetesApi
-from eventengine_operator.handlers import object_watches
 from eventengine_operator.handlers.object_watches import Watched, pause_seconds, watch_objects
 from eventengine_operator.handlers.secret_follower import SecretReferences
 from eventengine_operator.measuring import Measurements
@@ -186,11 +185,6 @@ class Api:
             yield kind, {"metadata": {"name": "token", "resourceVersion": version}}
         if error is not None:
             raise error
-
-
-@pytest.fixture
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_watches, "PAUSE_SECONDS_FIRST", 0.0)
 
 
 @pytest.mark.usefixtures("no_pause")
