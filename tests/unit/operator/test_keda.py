@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from eventengine_operator.manifests.children import FEATURES, Circumstances, desired_children
-from eventengine_operator.manifests.scaled_objects import KedaScaler, scaled_object, trust
+from eventengine_operator.manifests.scaled_objects import PAUSED_SCALE_IN, KedaScaler, scaled_object, trust
 from eventengine_operator.reconciling.actions import Apply, Delete, SetReplicas
 from eventengine_operator.reconciling.observations import Observed
 from eventengine_operator.reconciling.planning import Plan, make_plan
@@ -238,6 +238,28 @@ class TestHandOver:
     def test_nothing_is_taken_away_while_the_certificates_are_not_looked_after_yet(self) -> None:
         declared = engine(replicas=4, autoscaling=KEDA)
         assert plan(declared, cluster(declared), keda_scaler=None).actions == ()
+
+
+    @pytest.mark.parametrize("kind", ["Ready", "HPAActive"])
+    def test_keda_takes_no_pods_away_while_it_is_blind(self, kind: str) -> None:
+        declared = engine(replicas=4, autoscaling=RESTFUL)
+        items = cluster(declared)
+        (found,) = [item for item in items if item["kind"] == "ScaledObject"]
+        found["status"] = {"conditions": [{"type": kind, "status": "False", "reason": "TriggerError"}]}
+        (held,) = plan(declared, items).actions
+        assert isinstance(held, Apply)
+        assert held.manifest["metadata"]["annotations"].get(PAUSED_SCALE_IN) == "true"
+        found["metadata"]["annotations"] = dict(held.manifest["metadata"]["annotations"])
+        assert plan(declared, items).actions == (), "as long as it is so"
+        found["status"] = {"conditions": [{"type": kind, "status": "True", "reason": "Ready"}]}
+        (released,) = plan(declared, items).actions
+        assert isinstance(released, Apply)
+        assert PAUSED_SCALE_IN not in released.manifest["metadata"]["annotations"]
+
+    def test_keda_waits_with_the_last_pod_until_its_blindness_would_have_been_noticed(self) -> None:
+        declared = KEDA | {"scaleToZero": {"idleSeconds": 1}}
+        spec = written(engine(autoscaling=declared))["spec"]
+        assert spec["cooldownPeriod"] == spec["initialCooldownPeriod"] == 15
 
 
 class TestCondition:

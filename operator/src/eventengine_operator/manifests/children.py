@@ -46,6 +46,8 @@ class Circumstances:
     """Whether our own HorizontalPodAutoscaler is to scale."""
     keda_scaler: KedaScaler | None = None
     """Where KEDA is to scale: whom it asks."""
+    is_keda_blind: bool = False
+    """Whether it says that it doesn't know the metrics."""
     replicas_max: int = 0
     """Most pods that the autoscaler may ask for."""
     features: frozenset[str] = frozenset()
@@ -80,7 +82,16 @@ def desired_children(engine: Engine, spec: EventEngineSpec, circumstances: Circu
     scaler = circumstances.keda_scaler
     if scaler is not None:
         children += trust(engine, scaler)
-        children.append(scaled_object(engine, spec.autoscaling, most, scaler, with_tolerance=has_tolerance))
+        children.append(
+            scaled_object(
+                engine,
+                spec.autoscaling,
+                most,
+                scaler,
+                with_tolerance=has_tolerance,
+                is_blind=circumstances.is_keda_blind,
+            )
+        )
     return children
 
 

@@ -4,6 +4,10 @@ One trigger of the adapter's external scaler for each declared metric. KEDA asks
 whether there is anything to do; it makes the HorizontalPodAutoscaler itself, and goes to zero itself. Like
 ours that autoscaler targets the EventEngine's /scale. KEDA knows no Pods and Object metrics of ours, so these
 become the external question that has the same answer.
+
+KEDA 2.21 can take a trigger that answers with an error for an idle one: where it reads for its autoscaler and for its own
+loop at once, the error closes what the loop reads from, and the loop takes that for "nothing to do, no error". So it may not
+take pods away while it is blind, and never goes to zero sooner than that is noticed.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from eventengine_contract.keda_triggers import (
 from eventengine_contract.metric_names import METRICS, Aggregation
 
 from eventengine_operator.resources.engines import Engine
-from eventengine_operator.resources.objects import Object
+from eventengine_operator.resources.objects import Object, condition_of, text_at
 
 from .autoscalers import engine_reference, scaling_behavior
 from .metadata import owned_object
@@ -33,6 +37,8 @@ API_VERSION: Final = "keda.sh/v1alpha1"
 BUNDLE_KEY: Final = "ca.crt"
 POLLING_SECONDS: Final = 5
 """How often KEDA asks whether an engine without pods has anything to do."""
+COOLDOWN_SECONDS_MIN: Final = 3 * POLLING_SECONDS
+"""Long enough for KEDA to say that it is blind, and for the operator to hold the pods."""
 NEVER_ACTIVE: Final = "1G"
 """No metric but a lag tells that there is something to do: state fills an arena for ever."""
 PAUSED_SCALE_IN: Final = "autoscaling.keda.sh/paused-scale-in"
@@ -66,10 +72,22 @@ def trust(engine: Engine, scaler: KedaScaler) -> list[Object]:
     ]
 
 
+def complaint(live: Object) -> Object:
+    """The condition by which KEDA, or the autoscaler behind it, says that it can't scale; empty where there is none."""
+    found = (condition_of(live, kind) for kind in ("Ready", "HPAActive"))
+    return next((condition for condition in found if text_at(condition, "status") == "False"), {})
+
+
 def scaled_object(
-    engine: Engine, autoscaling: Autoscaling, replicas_max: int, scaler: KedaScaler, *, with_tolerance: bool
+    engine: Engine,
+    autoscaling: Autoscaling,
+    replicas_max: int,
+    scaler: KedaScaler,
+    *,
+    with_tolerance: bool,
+    is_blind: bool = False,
 ) -> Object:
-    """The ScaledObject `<X>`."""
+    """The ScaledObject `<X>`; `is_blind` while KEDA complains of the one that there is."""
     spec: Object = {
         "scaleTargetRef": engine_reference(engine),
         "minReplicaCount": autoscaling.min_replicas,
@@ -79,7 +97,7 @@ def scaled_object(
         "triggers": [_trigger(engine, autoscaling, metric, scaler) for metric in autoscaling.metrics],
     }
     if autoscaling.scale_to_zero is not None:
-        idle_seconds = autoscaling.scale_to_zero.idle_seconds
+        idle_seconds = max(autoscaling.scale_to_zero.idle_seconds, COOLDOWN_SECONDS_MIN)
         spec["idleReplicaCount"] = 0
         spec["pollingInterval"] = POLLING_SECONDS
         # KEDA takes an engine that it never saw active for idle at once, unless it is told to wait.
@@ -87,7 +105,8 @@ def scaled_object(
     behavior = scaling_behavior(autoscaling, with_tolerance=with_tolerance)
     if behavior:
         spec["advanced"]["horizontalPodAutoscalerConfig"] = {"behavior": behavior}
-    paused = {PAUSED_SCALE_IN: engine.is_scale_in_paused, PAUSED_SCALE_OUT: engine.is_scale_out_paused}
+    is_scale_in_paused = engine.is_scale_in_paused or is_blind
+    paused = {PAUSED_SCALE_IN: is_scale_in_paused, PAUSED_SCALE_OUT: engine.is_scale_out_paused}
     annotations = {name: "true" for name, is_paused in paused.items() if is_paused}
     return owned_object(engine, API_VERSION, "ScaledObject", engine.name, {"spec": spec}, annotations)
 

@@ -20,6 +20,7 @@ from eventengine_contract.well_known import (
 )
 
 from eventengine_operator.manifests.children import SCALED_OBJECT
+from eventengine_operator.manifests.scaled_objects import complaint
 from eventengine_operator.resources.engines import Engine, insecure_sources, metric_sources
 from eventengine_operator.resources.objects import Object, condition_of, generation_of, number_at, text_at
 from eventengine_operator.resources.pods import UNSCHEDULABLE, EngineReport, Pod
@@ -342,12 +343,12 @@ def _keda_active(observed: Observed, name: str) -> Verdict:
         message = "this cluster has no ScaledObjects; install KEDA, or set autoscaling.driver to hpa"
         return Verdict(kind, "False", "KedaNotInstalled", message)
     live = observed.child(SCALED_OBJECT, name) or {}
-    is_ready, hpa = condition_of(live, "Ready"), condition_of(live, "HPAActive")
-    for condition in (is_ready, hpa):
-        if text_at(condition, "status") == "False":
-            reason = text_at(condition, "reason") or "NotReady"
-            return Verdict(kind, "False", reason, text_at(condition, "message"))
-    if text_at(is_ready, "status") == "True":
+    condition = complaint(live)
+    if condition:
+        return Verdict(
+            kind, "False", text_at(condition, "reason") or "NotReady", text_at(condition, "message")
+        )
+    if text_at(condition_of(live, "Ready"), "status") == "True":
         return Verdict(kind, "True", "ScaledObjectReady", "KEDA scales by the adapter's metrics")
     return Verdict(kind, "Unknown", "NotReported", "KEDA has yet to report on the ScaledObject")
 

@@ -28,6 +28,7 @@ from eventengine_operator.manifests.children import (
     is_of_keda,
 )
 from eventengine_operator.manifests.metadata import content_hash
+from eventengine_operator.manifests.scaled_objects import complaint
 from eventengine_operator.resources.engines import Engine, workload_kind
 from eventengine_operator.resources.mounted_secrets import missing_secrets, referenced_secrets
 from eventengine_operator.resources.objects import (
@@ -136,6 +137,7 @@ def make_plan(
         is_rollout_held=is_rollout_held,
         with_autoscaler=driver == "hpa" and not awaited,
         keda_scaler=observed.keda_scaler if has_keda else None,
+        is_keda_blind=bool(complaint(observed.child(SCALED_OBJECT, engine.name) or {})),
         replicas_max=most,
         features=observed.features,
         secrets_hash=secrets_hash(observed.secrets, owned),
