@@ -83,7 +83,7 @@ STEPS = (
     ),
     (Lane("cluster", ""),),
 )
-LANES_AT_ONCE = 4
+LANES_AT_ONCE = 2
 LANES = tuple(lane for step in STEPS for lane in step)
 NO_TESTS_COLLECTED = 5
 NEED_ROOT = frozenset({"cluster"})

@@ -54,6 +54,13 @@ def product_images(cluster: Cluster) -> None:
 
 
 @pytest.fixture
+def all_cpus(cluster: Cluster) -> Iterator[None]:
+    """The cluster's components have every CPU: for tests in which no pod has one of its own."""
+    with cluster.on_all_cpus():
+        yield
+
+
+@pytest.fixture
 def namespace(access: KubernetesAccess) -> Iterator[str]:
     """A fresh namespace; its pods are gone after the test, so that their CPUs are free again."""
     name = f"test-{secrets.token_hex(4)}"

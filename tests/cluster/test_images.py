@@ -22,6 +22,7 @@ ENTRYPOINT ["python3", "-c", "print(open('/greeting').read(), __import__('os').g
 NAME = "docker.io/eventengine-test/greeting:1"
 
 
+@pytest.mark.usefixtures("all_cpus")
 def test_a_dockerfile_of_two_stages_becomes_an_image_that_a_pod_runs(
     cluster: Cluster, access: KubernetesAccess, namespace: str, tmp_path: Path
 ) -> None:

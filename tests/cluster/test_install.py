@@ -26,7 +26,7 @@ from eventengine_harness.brokers import Broker
 from eventengine_harness.exceptions import CommandError, DeadlineError
 from eventengine_harness.waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("product_images")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("product_images", "all_cpus")]
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "eventengine"
 SYSTEM = well_known.SYSTEM_NAMESPACE
@@ -55,7 +55,7 @@ def engine(topic: str) -> dict[str, Any]:
         "metadata": {"name": "installed"},
         "spec": {
             "replicas": 1,
-            "pod": {"pinning": "Off", "cpus": "200m", "memory": "256Mi"},
+            "pod": {"pinning": "Off", "cpus": "400m", "memory": "256Mi"},
             "engine": {
                 "sources": [{"name": "moves", "type": "kafka", "kafka": {**kafka, "topic": topic}}],
                 "sinks": [{"name": "out", "type": "kafka", "kafka": {**kafka, "topic": f"{topic}-out"}}],

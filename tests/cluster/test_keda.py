@@ -31,7 +31,7 @@ from ..controlplane.operators import PATIENT, OperatorPlane, OperatorProcess
 from ..controlplane.played_pods import TELEMETRY_PORT, kafka_source, produce, running_pod
 from ..controlplane.spaces import HPA, LAG, Space
 
-pytestmark = pytest.mark.timeout(120, func_only=True)
+pytestmark = pytest.mark.timeout(300, func_only=True)
 
 SECONDS = 60.0
 PARTITIONS = 6
@@ -201,12 +201,21 @@ def leave_keda_in_the_dark(stage: Stage, space: Space, state: EngineState) -> No
         lambda engine: condition_of(engine, "AutoscalingActive").get("status") == "False",
         "said to be blind",
     )
+    space.until(
+        "scaledobjects.keda.sh/hunt", is_scale_in_paused, "held as it is, whatever KEDA makes of an error"
+    )
     refusals = stage.adapter.metric(REFUSALS)
     wait_for(lambda: stage.adapter.metric(REFUSALS) > refusals + 3, "further refusals", SECONDS)
     stage.stop_adapter()
     stop_sampling(state, stopped=False)
     stage.start_adapter()
     space.until_condition("AutoscalingActive", "True", "ScaledObjectReady")
+    space.until("scaledobjects.keda.sh/hunt", lambda found: not is_scale_in_paused(found), "free again")
+
+
+def is_scale_in_paused(scaled_object: dict[str, Any]) -> bool:
+    annotations = scaled_object["metadata"].get("annotations") or {}
+    return annotations.get("autoscaling.keda.sh/paused-scale-in") == "true"
 
 
 def of_the_users(authority: bytes) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -15,6 +15,19 @@ from .fault_proxy import FaultProxy
 from .hunting import Hunt
 from .operators import OperatorPlane, OperatorProcess, installation_of, operating
 from .spaces import Space
+
+LOG_LENGTH_MAX = 6000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what operator and adapter logged last where a test fails: a deadline alone tells little."""
+    report = yield
+    if report.failed:
+        for name, fixture in getattr(item, "funcargs", {}).items():
+            if isinstance(fixture, OperatorProcess | AdapterProcess):
+                report.sections.append((f"end of the log ({name})", fixture.log()[-LOG_LENGTH_MAX:]))
+    return report
 
 
 @pytest.fixture(scope="session")

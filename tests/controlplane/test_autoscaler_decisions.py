@@ -7,8 +7,10 @@ Deployments on the same load, one by each way of asking, and every decision of i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,18 +108,40 @@ class Autoscaled:
         raise AssertionError("the port comes to no end")
 
     def has_followed(self) -> bool:
-        """Note what the controller decides; whether it has read the load with the replicas that follow from it."""
+        """Whether the controller has read the load with the replicas that follow from it."""
         found = self.plane.access.get("hpa", "hunt", self.hunt.namespace)
         assert found is not None
         status = found["status"]
         desired = int(status.get("desiredReplicas") or 0)
-        if desired and desired != (self.decided or [PODS])[-1]:
-            self.decided.append(desired)
         current = status.get("currentMetrics") or [{}]
         if "type" not in current[0] or desired != self.replicas:
             return False
         shown = parse_quantity_millis(self.way.shown(current[0]))
         return shown == self.way.shows_millis(self.lags, self.replicas)
+
+    @contextmanager
+    def every_decision(self) -> Iterator[None]:
+        """Note what the controller decides, each step of it, until the last one that is expected is there."""
+        access, columns = self.plane.access, r'jsonpath={.status.desiredReplicas}{"\n"}'
+        command = [
+            *(str(access.kubectl_program), f"--kubeconfig={access.kubeconfig}"),
+            *("get", "hpa", f"--namespace={self.hunt.namespace}", "--watch", "--output", columns),
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            noting = threading.Thread(target=self._note, args=(process.stdout,))
+            noting.start()
+            try:
+                yield
+                wait_for(lambda: self.decided[-1:] == self.expected[-1:], "the last one", DECIDED_SECONDS_MAX)
+            finally:
+                process.kill()
+                noting.join()
+
+    def _note(self, desired: Iterable[str]) -> None:
+        for line in desired:
+            number = int(line or 0)
+            if number and number != (self.decided or [PODS])[-1]:
+                self.decided.append(number)
 
 
 def test_the_port_decides_as_the_controller_on_a_recorded_load(
@@ -143,6 +167,7 @@ def test_the_port_decides_as_the_controller_on_a_recorded_load(
                 "maxReplicas": REPLICAS_MAX,
                 "behavior": {"scaleUp": UNHURRIED, "scaleDown": UNHURRIED},
             }
+            stack.enter_context(one.every_decision())
             plane.access.apply(wanted, namespace=one.hunt.namespace)
 
         for total in LOAD:

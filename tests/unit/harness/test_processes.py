@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from eventengine_harness.processes import (
     MARKER_VARIABLE,
     Launcher,
     ProcessIdentity,
+    confine,
     end_processes,
     find_marked,
     tail_of,
@@ -78,6 +80,21 @@ def test_a_stubborn_process_is_killed_after_its_grace() -> None:
         assert identity is not None
         assert end_processes([identity], grace_seconds=0.2) == []
         assert process.wait() == -signal.SIGKILL
+
+
+def test_a_process_is_confined_with_all_its_threads(launcher: Launcher) -> None:
+    threads = (
+        "import threading, time; [threading.Thread(target=time.sleep, args=(60,)).start() for _ in range(3)]"
+    )
+    component = launcher.launch("threads", [sys.executable, "-c", f"{threads}; print('on', flush=True)"])
+    component.wait_ready(lambda: "on" in tail_of(component.log), "threads", 5)
+    tasks = [int(task.name) for task in Path(f"/proc/{component.identity.pid}/task").iterdir()]
+    assert len(tasks) == 4
+    last = max(os.sched_getaffinity(0))
+    confine(component.identity, {last})
+    assert [os.sched_getaffinity(task) for task in tasks] == [{last}] * 4
+    component.stop(grace_seconds=0)
+    confine(component.identity, {last})
 
 
 def test_a_marked_process_is_found_and_so_is_its_child() -> None:

@@ -239,7 +239,6 @@ class TestHandOver:
         declared = engine(replicas=4, autoscaling=KEDA)
         assert plan(declared, cluster(declared), keda_scaler=None).actions == ()
 
-
     @pytest.mark.parametrize("kind", ["Ready", "HPAActive"])
     def test_keda_takes_no_pods_away_while_it_is_blind(self, kind: str) -> None:
         declared = engine(replicas=4, autoscaling=RESTFUL)

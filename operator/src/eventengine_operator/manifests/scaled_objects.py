@@ -5,9 +5,9 @@ whether there is anything to do; it makes the HorizontalPodAutoscaler itself, an
 ours that autoscaler targets the EventEngine's /scale. KEDA knows no Pods and Object metrics of ours, so these
 become the external question that has the same answer.
 
-KEDA 2.21 can take a trigger that answers with an error for an idle one: where it reads for its autoscaler and for its own
-loop at once, the error closes what the loop reads from, and the loop takes that for "nothing to do, no error". So it may not
-take pods away while it is blind, and never goes to zero sooner than that is noticed.
+KEDA 2.21 can take a trigger that answers with an error for an idle one: where it reads for its autoscaler and for
+its own loop at once, the error closes what the loop reads from, and the loop takes that for "nothing to do, no error".
+So it may not take pods away while it is blind, and never goes to zero sooner than that is noticed.
 """
 
 from __future__ import annotations

@@ -5,16 +5,18 @@
         cluster.broker.create_topic("hunt-events", 64)
 
 Everything runs in one sandbox (see `sandboxes`) on CPU 0, so that the other
-cores belong to pinned pods. The machine reaches the API server and Kafka at the
-node's address, 10.99.0.1. One cluster runs at a time on a machine, since address
-and cores exist once; a second one waits for the first, or says who has it.
+cores belong to pinned pods; where nothing is pinned it may have all of them for
+a while. The machine reaches the API server and Kafka at the node's address,
+10.99.0.1. One cluster runs at a time on a machine, since address and cores
+exist once; a second one waits for the first, or says who has it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -28,7 +30,7 @@ from eventengine_harness.ledgers import Ledger
 from eventengine_harness.locations import run_folder
 from eventengine_harness.nodes import Node
 from eventengine_harness.ownership import OwnedInstance
-from eventengine_harness.processes import ComponentProcess, Launcher
+from eventengine_harness.processes import ComponentProcess, Launcher, confine
 from eventengine_harness.sandboxes import NODE_ADDRESS, Sandbox
 
 INSTANCE = "cluster"
@@ -100,6 +102,21 @@ class Cluster(OwnedInstance[_Programs]):
     def components(self) -> list[ComponentProcess]:
         """Everything that was started, the sandbox's first process included."""
         return [component for launcher in self._launchers for component in launcher.started]
+
+    @contextmanager
+    def on_all_cpus(self) -> Iterator[None]:
+        """Let the components have every CPU of the machine, while no pod is to have one of its own."""
+        self._confine(os.sched_getaffinity(0))
+        try:
+            yield
+        finally:
+            self._confine({int(SHARED_CPUS)})
+
+    def _confine(self, cpus: set[int]) -> None:
+        for launcher in self._launchers:
+            if launcher.cpus:
+                for component in launcher.started:
+                    confine(component.identity, cpus)
 
     def _prepare(self) -> _Programs:
         if os.geteuid() != 0:

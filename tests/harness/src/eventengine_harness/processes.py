@@ -15,7 +15,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -98,6 +98,19 @@ def wait_until_gone(processes: Iterable[ProcessIdentity], deadline_seconds: floa
         finally:
             os.close(descriptor)
     return True
+
+
+def confine(process: ProcessIdentity, cpus: Collection[int]) -> None:
+    """Let a process run on these CPUs alone, all threads of it; what it starts from then on, too."""
+    confined: set[str] = set()
+    # A thread that wasn't reached yet may start another one meanwhile.
+    while new := {task.name for task in Path(f"/proc/{process.pid}/task").glob("*")} - confined:
+        if not process.is_alive():
+            return
+        for thread in new:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread), cpus)
+        confined |= new
 
 
 def end_processes(processes: Sequence[ProcessIdentity], grace_seconds: float) -> list[int]:

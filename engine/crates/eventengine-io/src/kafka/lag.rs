@@ -1,8 +1,8 @@
 //! Broker-side lag: asks for the last stable offset of every owned partition, twice a second.
 //!
 //! Owns the figures' freshness. What could not be asked is forgotten by age, never kept
-//! as if it were new. A sample takes the later round's figures, and the earlier one's where a
-//! busy broker or node answers the later too late: one slow answer leaves no sample without lag.
+//! as if it were new. A sample takes the latest answer, as a rule of its own second: on a busy
+//! broker or node a few slow answers leave no sample without lag.
 
 use std::ffi::CString;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ const ROUNDS_AT_NANOSECONDS: [u64; 2] = [350_000_000, 850_000_000];
 /// A round may take this long; an answer that comes after the sample counts for the next one.
 const TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Figures older than this are not reported: they belong to a round before the sample's own.
-pub const FRESH: Duration = Duration::from_millis(1_000);
+/// Figures older than this are not reported: several rounds were not answered, so nobody knows.
+pub const FRESH: Duration = Duration::from_secs(3);
 
 /// Asks until the engine stops.
 pub fn run(shared: &Arc<Shared>, client: &Client, topic: &CString) {
@@ -94,11 +94,5 @@ mod tests {
         assert_eq!(milliseconds(351), 499);
         assert_eq!(milliseconds(849), 10);
         assert_eq!(milliseconds(860), 490);
-    }
-
-    #[test]
-    fn the_figures_of_the_earlier_round_are_fresh_enough_for_the_sample_if_the_later_is_not_answered() {
-        let age = Duration::from_nanos(SECOND_NANOSECONDS - ROUNDS_AT_NANOSECONDS[0]);
-        assert!(age < FRESH);
     }
 }
