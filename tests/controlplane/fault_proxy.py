@@ -12,7 +12,7 @@ import base64
 import json
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from eventengine_harness.control_planes import LOOPBACK, free_port
 
 LINE_BYTES_MAX = 8 * 1024 * 1024
 START_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 5.0
 CUT_POLL_SECONDS = 0.05
 FORWARDED = ("Accept", "Authorization", "Content-Type")
 
@@ -84,6 +85,12 @@ def faithful(_: Request, line: bytes) -> list[tuple[float, bytes]]:
 GONE = json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}).encode()
 
 
+def close_unread(asked: asyncio.Future[aiohttp.ClientResponse]) -> None:
+    """Close an answer that nobody waits for any more."""
+    if not asked.cancelled() and asked.exception() is None:
+        asked.result().close()
+
+
 class FaultProxy:
     """See the module; use it in a `with`."""
 
@@ -104,6 +111,7 @@ class FaultProxy:
             target=lambda: asyncio.run(self._serve()), name="fault proxy", daemon=True
         )
         self._started = threading.Event()
+        self._asking: set[asyncio.Future[aiohttp.ClientResponse]] = set()
         self._lists: dict[str, bytes] = {}
         self._passable = asyncio.Event()
         self._passable.set()
@@ -167,6 +175,8 @@ class FaultProxy:
             self._started.set()
             await self._stop.wait()
             await runner.cleanup()
+            if self._asking:
+                await asyncio.wait(self._asking, timeout=STOP_SECONDS_MAX)
 
     async def _handle(self, session: aiohttp.ClientSession, request: web.Request) -> web.StreamResponse:
         asked = Request(request.method, request.path, request.query.get("watch") == "true")
@@ -177,7 +187,8 @@ class FaultProxy:
         headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
         body = await request.read()
         url = self._upstream + request.path_qs
-        async with session.request(request.method, url, headers=headers, data=body or None) as upstream:
+        question = session.request(request.method, url, headers=headers, data=body or None)
+        async with await self._ask(question) as upstream:
             if asked.is_watch and upstream.status == 200:
                 return await self._pass_on(asked, request, upstream)
             answer = await upstream.read()
@@ -187,6 +198,17 @@ class FaultProxy:
             if asked.is_list and upstream.status == 200:
                 self._lists[asked.path] = answer
             return web.Response(status=upstream.status, body=answer, content_type=upstream.content_type)
+
+    async def _ask(self, question: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+        """Ask upstream, to the end even where the asker gives up: asyncio closes no connection cancelled half made."""
+        asking = asyncio.ensure_future(question)
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            asking.add_done_callback(close_unread)
+            raise
 
     def _in_loop(self, function: Callable[[], None]) -> None:
         if self._loop is not None:

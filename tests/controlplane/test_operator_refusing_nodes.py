@@ -83,6 +83,7 @@ def test_refused_pods_are_collected_and_the_workload_is_held_until_a_node_can_ta
             assert reason in condition["message"]
             assert f"refusing-{reason.lower()}" in condition["message"]
             space.until("deployment/hunt", lambda item: item["spec"]["replicas"] == 2, "held at what runs")
+            until_replica_sets_have_settled(space, 2)
             nodes.remove(f"refusing-{reason.lower()}")
             until_refused_pods_are_gone(space)
             assert engine["spec"]["replicas"] == 3, "what the user asked for stays"
@@ -163,6 +164,18 @@ def run_on_good_nodes(nodes: FakeNodes, spaces: dict[str, Space]) -> None:
 
 def was_refused_by(reason: str) -> Callable[[Object], bool]:
     return lambda item: item.get("status", {}).get("admission", {}).get("reason") == reason
+
+
+def until_replica_sets_have_settled(space: Space, pods: int) -> None:
+    """Until no ReplicaSet is about to make another pod: the Deployment's number gets to it a little later."""
+
+    def have_settled() -> bool:
+        found = space.access.list("replicasets", space.namespace)
+        seen = [item["status"].get("observedGeneration") == item["metadata"]["generation"] for item in found]
+        wanted, made = ([item[part].get("replicas", 0) for item in found] for part in ("spec", "status"))
+        return all(seen) and sum(wanted) == sum(made) == pods
+
+    space.wait(have_settled, f"{pods} pods of ReplicaSets")
 
 
 def until_refused_pods_are_gone(space: Space) -> None:
