@@ -36,7 +36,8 @@ def sweep(context: Context, systems: Systems, corpus: str) -> dict[str, list[Res
 
         def run(rate: int, short: bool) -> Result:
             warmup = context.choose(2, 4)
-            return systems.run(context, system, Load(file, rate, 2 if short else seconds, warmup))
+            load = Load(file, rate, 2 if short else seconds, warmup)
+            return systems.run(context, system, load, for_rate_alone=True)
 
         _, best = highest_sustained(run, shares)
         if best is not None:

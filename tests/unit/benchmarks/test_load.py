@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from eventengine_harness.exceptions import HarnessError
 from frame import peers
-from frame.load import WORK_STEALING, Load, Result, achieved, engine_files, highest_sustained, keeps_up
+from frame.load import (
+    WORK_STEALING,
+    Load,
+    Result,
+    achieved,
+    counts,
+    engine_files,
+    highest_sustained,
+    keeps_up,
+)
 from rows import latency, throughput
 
 
@@ -110,6 +119,24 @@ def test_a_system_that_sustains_nothing_has_no_rate() -> None:
         lambda rate, _: result(offered=max(rate, 10_000), elapsed_seconds=3), (0.9, 0.5)
     )
     assert best is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "elapsed_seconds", "quiet", "for_rate_alone", "expected"),
+    [
+        (10_000, 1.0, True, False, True),
+        (10_000, 1.0, False, False, False),
+        (10_000, 1.0, False, True, True),
+        (10_000, 2.0, False, True, False),
+        (10_000, 2.0, True, True, True),
+        (0, 2.0, False, True, True),
+    ],
+)
+def test_a_stalled_run_is_repeated_unless_it_shows_the_rate_that_was_asked_for(
+    rate: int, elapsed_seconds: float, quiet: bool, for_rate_alone: bool, expected: bool
+) -> None:
+    run = document(elapsed_seconds=elapsed_seconds, disturbance={"quiet": quiet})
+    assert counts(run, rate, for_rate_alone=for_rate_alone) is expected
 
 
 def test_every_system_takes_the_same_arguments() -> None:
