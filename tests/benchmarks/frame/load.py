@@ -33,7 +33,8 @@ FLOOR: Final = "two threads, no work"
 """What the machine itself allows at that moment: nobody's system, and held against nobody."""
 OWN: Final = (OURS, WORK_STEALING)
 SUSTAINED: Final = 0.999
-TRIES: Final = 3
+TRIES: Final = (2, 3)
+"""Runs until one was not disturbed, in the short and in the long form."""
 RATE_STEP: Final = 1_000
 COLUMNS: Final = (
     "system",
@@ -230,7 +231,7 @@ class Systems:
         """One run; repeated while the platform stalled beside it, and kept as disturbed if it always did."""
         command = [*self.commands[system], *load.arguments(), *more]
         document: dict[str, Any] = {}
-        for _ in range(TRIES):
+        for _ in range(context.choose(*TRIES)):
             document = programs.measured(command)
             if counts(document, load.rate, for_rate_alone=for_rate_alone):
                 break
