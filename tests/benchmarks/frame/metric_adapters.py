@@ -15,9 +15,11 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ from eventengine_harness.processes import tail_of
 from eventengine_harness.waiting import wait_for
 
 from frame.metric_planes import CUSTOM, MetricPlane
-from frame.metric_pods import GAUGES, LAG, NAMESPACE, all_pods
+from frame.metric_pods import GAUGES, LAG, NAMESPACE, PODS, all_pods
 
 PEERS: Final = TESTS / "benchmarks" / "peers"
 INSTRUMENTS: Final = TESTS / "benchmarks" / "instruments"
@@ -80,6 +82,8 @@ class RunningSystem:
     name: str
     pids: dict[str, int]
     telemetry_port: int = 0
+    first_answer_seconds: float = 0.0
+    """From the start of our process to its first list of all pods."""
 
     def usage(self) -> dict[str, Usage]:
         """What each process costs; HarnessError if one is gone."""
@@ -163,6 +167,24 @@ def page(port: int, path: str) -> tuple[int, str]:
         connection.close()
 
 
+def knows_all_pods(plane: MetricPlane) -> bool:
+    """Whether the adapter, asked directly, has a value of each pod; an error is an answer, too, and no value."""
+    client = plane.administrator()
+    trust = ssl.create_default_context(cafile=plane.authority.files.certificate)
+    trust.check_hostname = False  # the certificate is the Service's
+    trust.load_cert_chain(client.certificate, client.key)
+    connection = http.client.HTTPSConnection(LOOPBACK, plane.port, timeout=5, context=trust)
+    try:
+        connection.request("GET", f"{CUSTOM}/namespaces/{NAMESPACE}/pods/%2A/{LAG}")
+        response = connection.getresponse()
+        answer = response.read()
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return response.status == http.client.OK and len(json.loads(answer)["items"]) == PODS
+
+
 def listens(port: int) -> bool:
     """Whether anything takes connections at a port of loopback."""
     with socket.socket() as probe:
@@ -198,9 +220,12 @@ def _ours(stack: ExitStack, plane: MetricPlane, folder: Path) -> RunningSystem:
         "EVENTENGINE_ADAPTER_DRAIN_SECONDS": "0",
     }
     command: list[str | Path] = [sys.executable, "-m", "eventengine_adapter"]
+    started = time.monotonic()
     process = stack.enter_context(_process(command, log, environment))
+    _wait(process, lambda: knows_all_pods(plane), "a list of all pods", log)
+    first_answer_seconds = time.monotonic() - started
     _wait(process, lambda: answers(telemetry, "/readyz"), "a ready adapter", log)
-    return RunningSystem(OURS, {"adapter": process.pid}, telemetry)
+    return RunningSystem(OURS, {"adapter": process.pid}, telemetry, first_answer_seconds)
 
 
 def _delegating_flags(plane: MetricPlane) -> list[str | Path]:

@@ -28,6 +28,7 @@ def turn(single: float, lists: float, failed: int = 0) -> dict[str, Any]:
         "single": load(single, failed),
         "list": load(lists),
         "direct": load(2),
+        "first_answer_seconds": 2.5,
         "cost": cost(),
     }
 
