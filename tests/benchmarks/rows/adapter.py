@@ -134,7 +134,7 @@ def turn(bench: Bench, system: str, number: int) -> dict[str, Any]:
         Disturbance(programs.program(programs.METER)) as disturbance,
     ):
         cost = Cost(running)
-        result = {
+        result: dict[str, Any] = {
             "floor": bench.load("floor", RATE, choose(3, 20)),
             "single": bench.load("single", RATE, choose(6, 60)),
             "list": bench.load("list", LIST_RATE, choose(5, 40)),

@@ -55,6 +55,12 @@ TERMINATING = {"message": "no", "details": {"causes": [{"reason": "NamespaceTerm
         (429, {"message": "no"}, UnavailableError),
         (503, {"message": "no"}, UnavailableError),
         (500, [], UnavailableError),
+        (500, {"message": "etcdserver: request timed out"}, UnavailableError),
+        (
+            500,
+            {"message": "failed to create typed patch object (a/b): .spec.x: field not declared"},
+            RefusedError,
+        ),
     ],
 )
 def test_answers_become_errors_by_what_they_mean(status: int, body: Any, kind: type[ApiError]) -> None:

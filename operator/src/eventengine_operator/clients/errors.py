@@ -5,7 +5,8 @@ ApiError
 ├── ConflictError         409: somebody else was faster; decide anew
 ├── OutdatedError         410: a watch can't go on from where it was; look anew
 ├── NamespaceEndingError  403: nothing can be made in a namespace that is being deleted
-├── RefusedError          400, 403, 422: repeating the same request won't help; its message is for people
+├── RefusedError          400, 403, 422, and 500 for what doesn't fit the kind's schema: repeating the same request
+│                         won't help; its message is for people
 └── UnavailableError      429, 5xx, no connection, no answer in time: repeat later
 """
 
@@ -17,6 +18,8 @@ from typing import Final
 from eventengine_operator.resources.objects import Object, list_at
 
 MESSAGE_CHARACTERS_MAX: Final = 500
+NO_SUCH_FIELD: Final = "failed to create typed patch object"
+"""So begins the answer, of status 500, to an apply with a field that the kind hasn't: a pod template may hold any."""
 
 
 class ApiError(Exception):
@@ -64,6 +67,8 @@ def error_of_answer(status: int, request: str, body: bytes, retry_after: str | N
         kind = ConflictError
     elif status == 410:
         kind = OutdatedError
+    elif status == 500 and message.startswith(NO_SUCH_FIELD):
+        kind = RefusedError
     elif status == 429 or status >= 500:
         kind = UnavailableError
     elif any(cause.get("reason") == "NamespaceTerminating" for cause in list_at(answer, "details", "causes")):
