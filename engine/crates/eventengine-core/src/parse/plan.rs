@@ -59,6 +59,8 @@ pub(super) struct Shape {
     pub(super) fields: usize,
     /// Bits of the fields that have to be there.
     pub(super) required: u64,
+    /// Bits of the fields that are strings.
+    pub(super) texts: u64,
     pub(super) names: Names,
     /// Depth of the object itself; 1 for the payload's.
     pub(super) level: u32,
@@ -131,12 +133,18 @@ impl Plan {
             check_name(&path, &field.name, &keys)?;
             keys.push(field.name.as_bytes());
         }
-        let mut required = 0;
-        for (index, field) in fields.iter().enumerate() {
-            required |= u64::from(field.presence == Presence::Required) << index;
-        }
+        let bits = |of: fn(&Field) -> bool| -> u64 {
+            (0..).zip(fields).map(|(bit, field)| u64::from(of(field)) << bit).sum()
+        };
         let (shape, first) = (self.shapes.len(), self.entries.len());
-        self.shapes.push(Shape { first, fields: fields.len(), required, names: Names::new(&keys), level });
+        self.shapes.push(Shape {
+            first,
+            fields: fields.len(),
+            required: bits(|field| field.presence == Presence::Required),
+            texts: bits(|field| matches!(field.kind, Type::String)),
+            names: Names::new(&keys),
+            level,
+        });
         for (index, field) in fields.iter().enumerate() {
             let mut entry = self.scalar(&join(path, &field.name), &field.kind)?;
             let text = [b"\"", field.name.as_bytes(), b"\":"].concat();

@@ -4,9 +4,8 @@
 //! one field each; items of arrays lie in regions of their own, row after row. Text stays
 //! in the payload: its cell says where.
 
-use std::ops::Range;
-
 use super::plan::{Entry, Kind, Plan, Region, Shape};
+use super::schema::FIELDS_MAX;
 use super::string::RawString;
 
 const ESCAPED: u64 = 1 << 63;
@@ -44,6 +43,13 @@ impl std::ops::DerefMut for Cells {
 /// Where the payload's own row begins: its fields' cells begin a cache line.
 pub(super) const ROOT: usize = LINE_CELLS - 1;
 
+/// Cells of the longest row. Whoever looks at a row sees so many from its begin on, whatever it has: that a field lies
+/// within is known beforehand then.
+const ROW_CELLS: usize = 1 + FIELDS_MAX;
+
+/// A row in which no field is there.
+static NOTHING: [u64; ROW_CELLS] = [0; ROW_CELLS];
+
 /// The cells of one event; reused for the next.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
@@ -53,9 +59,9 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Cells for whatever a plan may read.
+    /// Cells for whatever a plan may read, and behind the last row as many as the longest has.
     pub(super) fn new(plan: &Plan) -> Record {
-        let lines = plan.cells.div_ceil(LINE_CELLS);
+        let lines = (plan.cells + ROW_CELLS).div_ceil(LINE_CELLS);
         Record {
             cells: Cells(vec![Line([0; LINE_CELLS]); lines].into()),
             used: vec![0; plan.regions.len()].into(),
@@ -83,9 +89,9 @@ pub struct View<'a> {
     plan: &'a Plan,
     cells: &'a [u64],
     bytes: &'a [u8],
-    /// The object's own entries and cells.
-    entries: &'a [Entry],
-    row: &'a [u64],
+    /// The object's own shape and cells.
+    shape: &'a Shape,
+    row: &'a [u64; ROW_CELLS],
 }
 
 impl<'a> View<'a> {
@@ -95,15 +101,22 @@ impl<'a> View<'a> {
     }
 
     #[inline(always)]
-    fn of_row(plan: &'a Plan, cells: &'a [u64], bytes: &'a [u8], shape: &Shape, row: usize) -> View<'a> {
-        let entries = &plan.entries[shape.first..shape.first + shape.fields];
-        View { plan, cells, bytes, entries, row: &cells[row..row + 1 + shape.fields] }
+    fn of_row(plan: &'a Plan, cells: &'a [u64], bytes: &'a [u8], shape: &'a Shape, row: usize) -> View<'a> {
+        let row = cells.get(row..).and_then(<[u64]>::first_chunk);
+        debug_assert!(row.is_some(), "there are cells behind each row");
+        View { plan, cells, bytes, shape, row: row.unwrap_or(&NOTHING) }
+    }
+
+    /// What was compiled of a field.
+    #[inline(always)]
+    fn entry(&self, field: usize) -> &'a Entry {
+        &self.plan.entries[self.shape.first + field]
     }
 
     /// A field's cell, if it is there.
     #[inline(always)]
     fn cell(&self, field: usize, kind: Kind) -> Option<u64> {
-        debug_assert!(self.entries[field].kind == kind, "field {field} is of another type");
+        debug_assert!(self.entry(field).kind == kind, "field {field} is of another type");
         if self.has(field) { Some(self.row[1 + field]) } else { None }
     }
 
@@ -142,7 +155,7 @@ impl<'a> View<'a> {
     pub fn string(&self, field: usize) -> Option<RawString<'a>> {
         let cell = self.cell(field, Kind::String)?;
         // Only what was read as a string is known to be cut at characters.
-        (self.entries[field].kind == Kind::String).then(|| raw_string(self.bytes, cell))
+        (self.shape.texts >> field & 1 == 1).then(|| raw_string(self.bytes, cell))
     }
 
     /// Which of an enumeration's texts stands there, by its position among them.
@@ -151,38 +164,36 @@ impl<'a> View<'a> {
         self.cell(field, Kind::Enum).map(|cell| cell as usize)
     }
 
-    /// The region of an object or an array, and its rows that belong to this field.
+    /// The region of an object or an array of such items, where its first row is, and how many belong to this field.
     #[inline]
-    fn rows(&self, field: usize) -> Option<(&'a Region, Range<u32>)> {
-        let entry = &self.entries[field];
+    fn rows(&self, field: usize, items: Kind) -> Option<(&'a Region, usize, usize)> {
+        let entry = self.entry(field);
         if !self.has(field) || !matches!(entry.kind, Kind::Array | Kind::Object) {
             return None;
         }
+        let region = &self.plan.regions[usize::from(entry.region)];
         let cell = self.row[1 + field];
-        let begin = cell as u32;
-        Some((&self.plan.regions[usize::from(entry.region)], begin..begin + (cell >> 32) as u32))
+        let first = region.base + cell as u32 as usize * region.stride;
+        (region.item.kind == items).then_some((region, first, (cell >> 32) as usize))
     }
 
     /// The objects of an array, or the one object of a field of type object.
     #[inline]
     pub fn objects(&self, field: usize) -> impl Iterator<Item = View<'a>> + use<'a> {
-        let View { plan, cells, bytes, .. } = *self;
-        let found = self.rows(field).filter(|(region, _)| region.item.kind == Kind::Object);
-        found.into_iter().flat_map(move |(region, rows)| {
-            let shape = &plan.shapes[region.shape];
-            rows.map(move |row| {
-                View::of_row(plan, cells, bytes, shape, region.base + row as usize * region.stride)
-            })
-        })
+        let View { plan, cells, bytes, shape, .. } = *self;
+        let (shape, first, stride, count) = match self.rows(field, Kind::Object) {
+            Some((region, first, count)) => (&plan.shapes[region.shape], first, region.stride, count),
+            None => (shape, 0, 0, 0),
+        };
+        (0..count).map(move |item| View::of_row(plan, cells, bytes, shape, first + item * stride))
     }
 
     /// The cells of an array of scalars of the given kind.
+    #[inline]
     fn scalars(&self, field: usize, kind: Kind) -> impl Iterator<Item = u64> + use<'a> {
         let cells = self.cells;
-        let found = self.rows(field).filter(|(region, _)| region.item.kind == kind);
-        found
-            .into_iter()
-            .flat_map(move |(region, rows)| rows.map(move |row| cells[region.base + row as usize]))
+        let (first, count) = self.rows(field, kind).map_or((0, 0), |(_, first, count)| (first, count));
+        (first..first + count).map(move |cell| cells[cell])
     }
 
     /// The items of an array of unsigned integers.
