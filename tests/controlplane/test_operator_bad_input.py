@@ -63,6 +63,22 @@ def test_quota_is_named_while_it_refuses_pods_and_forgotten_when_there_is_room(s
     space.until_condition("Degraded", "False", "AsDeclared")
 
 
+def test_quota_is_named_for_engines_with_storage_too(space: Space) -> None:
+    set_quota(space, 1)
+    space.engine(replicas=2, storage={"size": "1Gi"})
+    told = "the API server refuses its pods: exceeded quota: small, requested: pods=1"
+    until_told(space, "Degraded", "PodsNotMade", told)
+    until_told(space, "Ready", "PodsNotMade", f"0 of 2 pods ready; {told}")
+    space.until_quiet()
+    set_quota(space, 5)
+    # Its controller tries again when it hears of a pod; of itself only after a while.
+    for pod in space.pods(1):
+        space.make_ready(pod)
+    for pod in space.pods(2):
+        space.make_ready(pod)
+    space.until_condition("Degraded", "False", "AsDeclared")
+
+
 def test_affinity_that_no_api_server_takes_is_told_in_its_words_and_a_good_one_recovers(space: Space) -> None:
     nothing = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
     space.engine(replicas=1, pod=SHARED | {"template": {"affinity": {"nodeAffinity": nothing}}})

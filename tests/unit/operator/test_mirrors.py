@@ -10,7 +10,7 @@ import pytest
 from eventengine_operator.clients.errors import UnavailableError
 from eventengine_operator.clients.kubernetes_api import AUTOSCALERS, DEPLOYMENTS, SERVICES, ResourceType
 from eventengine_operator.clients.mirrors import Collection, Mirror
-from eventengine_operator.handlers.mirroring import follow
+from eventengine_operator.handlers.mirroring import follow, keep_mirror
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.resources.objects import Object, name_of
 
@@ -107,7 +107,7 @@ class TestCollection:
     def test_answer_that_came_after_the_list_was_made_outlives_it(self) -> None:
         known = collection(9)
         known.learn(item(15, "new"))
-        assert known.replace(12, {}) == []
+        assert list(known.replace(12, {})) == []
         assert versions(known) == {"new": "15"}
 
     @pytest.mark.parametrize(("resource", "is_news"), [(SERVICES, False), (DEPLOYMENTS, True)])
@@ -173,9 +173,43 @@ async def test_each_watch_begins_with_a_list_that_tells_what_the_last_one_missed
     def when_changed(_: ResourceType, kind: str, changed: Object) -> None:
         told.append((kind, name_of(changed), known.is_current))
 
-    task = asyncio.create_task(follow(api, known, when_changed, Measurements(), 300))
+    task = asyncio.create_task(follow(api, known, when_changed, Measurements(), 300, asyncio.Lock()))
     await asyncio.wait_for(api.has_ended.wait(), 5)
     task.cancel()
     assert api.since == ["9", "20", "30"]
     assert told == [("ADDED", "new", True), ("DELETED", "new", True), ("MODIFIED", "hunt", True)]
     assert known.list("games", "hunt") is None, "nobody tells what happens between a watch and the next list"
+
+
+class SlowApi:
+    """Lists a page at a time and lets others run between two of them; its watches tell nothing."""
+
+    def __init__(self, kinds: int) -> None:
+        self.listing: set[str] = set()
+        self.most_at_once = 0
+        self.left = kinds
+        self.has_listed_all = asyncio.Event()
+
+    async def pages(self, resource: ResourceType, *_: Any) -> AsyncIterator[tuple[str, list[Object]]]:
+        self.listing.add(resource.plural)
+        for _page in range(3):
+            self.most_at_once = max(self.most_at_once, len(self.listing))
+            await asyncio.sleep(0)
+            yield "9", []
+        self.listing.discard(resource.plural)
+        self.left -= 1
+        if self.left == 0:
+            self.has_listed_all.set()
+
+    async def watch(self, *_: Any, **__: Any) -> AsyncIterator[tuple[str, Object]]:
+        await asyncio.Event().wait()
+        yield "", {}
+
+
+async def test_one_kind_is_listed_at_a_time_for_lists_take_much_memory() -> None:
+    mirror = Mirror()
+    api: Any = SlowApi(len(mirror.collections))
+    task = asyncio.create_task(keep_mirror(api, mirror, lambda *_: None, Measurements(), 300))
+    await asyncio.wait_for(api.has_listed_all.wait(), 5)
+    task.cancel()
+    assert api.most_at_once == 1

@@ -40,8 +40,9 @@ WATCH_SECONDS: Final = 300
 """The API server ends a watch after this time, and it is taken up again where it ended."""
 WATCH_SILENT_SECONDS_MAX: Final = 100.0
 """The API server sends a bookmark about once a minute: a watch without one for longer is dead."""
-PAGE_OBJECTS: Final = 500
-PAGES_MAX: Final = 200
+PAGE_OBJECTS: Final = 100
+"""Read into objects, a page takes many times its length, and the memory that it took is kept by the interpreter."""
+PAGES_MAX: Final = 1000
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON: Final = "application/json"
@@ -250,11 +251,14 @@ class KubernetesApi:
         namespace: str,
         labels: Mapping[str, str] | None = None,
         accept: str = JSON,
+        fields: Mapping[str, str] | None = None,
     ) -> AsyncIterator[tuple[str, list[Object]]]:
         """A list as it comes: the version of the collection, and some of its objects."""
         query = {"limit": str(PAGE_OBJECTS)}
         if labels:
             query["labelSelector"] = _selector(labels)
+        if fields:
+            query["fieldSelector"] = _selector(fields)
         for _ in range(PAGES_MAX):
             page = await self._call("GET", "list", resource, resource.path(namespace), query, accept=accept)
             kind = {"apiVersion": resource.api_version, "kind": resource.kind}
@@ -272,10 +276,15 @@ class KubernetesApi:
         return [item async for _, items in pages for item in items]
 
     async def list(
-        self, resource: ResourceType, namespace: str, labels: Mapping[str, str] | None = None
+        self,
+        resource: ResourceType,
+        namespace: str,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> list[Object]:
-        """Every object with these labels, of one namespace or (empty) of all."""
-        return [item async for _, items in self.pages(resource, namespace, labels) for item in items]
+        """Every object with these labels and fields, of one namespace or (empty) of all."""
+        pages = self.pages(resource, namespace, labels, fields=fields)
+        return [item async for _, items in pages for item in items]
 
     async def apply(self, manifest: Object, manager: str, subresource: str = "") -> Object:
         """Server-side apply; conflicts with other field managers are won.

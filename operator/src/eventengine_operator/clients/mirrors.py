@@ -82,8 +82,10 @@ class Collection:
         self._names: dict[tuple[str, str], set[str]] = {}
         """By namespace and EventEngine; of kinds that aren't by EventEngine, by namespace."""
 
-    def replace(self, version: int, found: dict[Place, Kept]) -> list[tuple[str, Object]]:
+    def replace(self, version: int, found: dict[Place, Kept]) -> Iterator[tuple[str, Object]]:
         """Know what was listed, and only that; (type, object) of what the watch should have told of before.
+
+        The objects are read one by one, when they are asked for.
 
         Raises:
             ValueError: the list is older than what is known already.
@@ -91,20 +93,20 @@ class Collection:
         if version < self.version:
             raise ValueError(f"version {version} is older than {self.version}")
         is_first = self.version == 0
-        changes: list[tuple[str, Object]] = []
+        changes: list[tuple[str, Kept]] = []
         for place in [*self._kept]:
             kept = self._kept[place]
             if place not in found and kept.version <= version:
                 self._forget(place)
-                changes.append((DELETED, json.loads(kept.text)))
+                changes.append((DELETED, kept))
         for place, kept in found.items():
             known = self._kept.get(place)
             if known is None or known.version < kept.version:
                 self._keep(place, kept)
-                changes.append(("MODIFIED", json.loads(kept.text)))
+                changes.append(("MODIFIED", kept))
         self.version = version
         self.is_current = len(self._kept) <= self._objects_max
-        return [] if is_first else changes
+        return ((kind, json.loads(kept.text)) for kind, kept in changes if not is_first)
 
     def kept_of(self, items: Iterable[Object]) -> Iterator[tuple[Place, Kept]]:
         """Objects of a list, ready to be kept. What is known already isn't written down anew."""

@@ -22,9 +22,11 @@ from eventengine_operator.resources.objects import (
     Reference,
     labels_of,
     name_of,
+    namespace_of,
     reference_of,
     uid_of,
 )
+from eventengine_operator.resources.pod_refusals import EVENT_REASON, lacks_pods, refusal_in_events
 from eventengine_operator.resources.pods import Pod, pods_of, replica_sets_of
 
 from .errors import RefusedError
@@ -33,6 +35,7 @@ from .kubernetes_api import (
     CHILD_TYPES,
     CLAIMS,
     DEPLOYMENTS,
+    EVENTS,
     OPTIONAL_TYPES,
     PODS,
     REPLICA_SETS,
@@ -64,6 +67,8 @@ class Surroundings:
     claims: tuple[Claim, ...]
     secrets: dict[str, str | None]
     """Version of each Secret that the pods mount; None where it may not be read."""
+    refusal: str = ""
+    """Why the API server takes no pod of its StatefulSet, or an empty text."""
 
 
 async def observe(
@@ -104,14 +109,16 @@ async def observe(
     owned = replica_sets_of(uid_of(deployment) if deployment is not None else "", replica_sets)
     stateful_set = children.get(Reference(STATEFUL_SETS.kind, engine.name))
     makers = owned if stateful_set is None else [*owned, stateful_set]
+    own_pods = tuple(pods_of(makers, pods))
     return Surroundings(
         children,
         tuple(autoscalers),
         tuple(scaled_objects),
         tuple(owned),
-        tuple(pods_of(makers, pods)),
+        own_pods,
         claims_of(engine.name, claims),
         {name: await _version_of_secret(api, engine.namespace, name) for name in sorted(secrets)},
+        await _refusal_of(api, stateful_set, own_pods),
     )
 
 
@@ -145,6 +152,18 @@ async def occupants(
     references = list(names)
     found = await asyncio.gather(*(api.get(type_of(item.kind), namespace, item.name) for item in references))
     return {reference: live for reference, live in zip(references, found, strict=True) if live is not None}
+
+
+async def _refusal_of(api: KubernetesApi, stateful_set: Object | None, pods: Iterable[Pod]) -> str:
+    """What Events tell of pods that a StatefulSet lacks. They are asked for only while there are too few."""
+    if stateful_set is None or not lacks_pods(stateful_set):
+        return ""
+    fields = {"regarding.uid": uid_of(stateful_set), "reason": EVENT_REASON}
+    try:
+        return refusal_in_events(await api.list(EVENTS, namespace_of(stateful_set), fields=fields), pods)
+    except RefusedError as error:
+        _log.warning("why a StatefulSet has too few pods can't be read: %s", error)
+        return ""
 
 
 async def _version_of_secret(api: KubernetesApi, namespace: str, name: str) -> str | None:

@@ -2,6 +2,8 @@
 
 A list repairs whatever a watch lost. It begins each watch, so that what to go on from is always known, and a version
 that has become too old needs no care of its own. What changed is told as a watch would have told it.
+
+One kind is listed at a time: what a list takes of memory while it is read is many times what is kept of it.
 """
 
 from __future__ import annotations
@@ -35,9 +37,10 @@ async def keep_mirror(
     resync_seconds: float,
 ) -> None:
     """Keep all of it. Never returns in order."""
+    listing = asyncio.Lock()
     async with asyncio.TaskGroup() as group:
         for collection in mirror.collections.values():
-            following = follow(api, collection, when_changed, measurements, resync_seconds)
+            following = follow(api, collection, when_changed, measurements, resync_seconds, listing)
             group.create_task(following, name=f"{collection.resource.plural} {collection.namespace}")
 
 
@@ -47,13 +50,14 @@ async def follow(
     when_changed: WhenChanged,
     measurements: Measurements,
     resync_seconds: float,
+    listing: asyncio.Lock,
 ) -> None:
-    """Keep one collection. Never returns."""
+    """Keep one collection. Never returns. Whoever lists holds the lock."""
     failures = 0
     while True:
         began = time.monotonic()
         try:
-            await _watch_once(api, collection, when_changed, measurements, resync_seconds)
+            await _watch_once(api, collection, when_changed, measurements, resync_seconds, listing)
             failures = 0
         except ApiError as error:
             lasted_seconds = time.monotonic() - began
@@ -70,10 +74,12 @@ async def _watch_once(
     when_changed: WhenChanged,
     measurements: Measurements,
     resync_seconds: float,
+    listing: asyncio.Lock,
 ) -> None:
     resource = collection.resource
     labels = {LABEL_MANAGED_BY: MANAGED_BY} if collection.is_by_engine else None
-    version, found = await _list(api, collection, labels)
+    async with listing:
+        version, found = await _list(api, collection, labels)
     try:
         changes = collection.replace(version, found)
     except ValueError as error:

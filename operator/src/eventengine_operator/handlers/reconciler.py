@@ -21,7 +21,7 @@ from eventengine_operator.clients.engine_reports import REREAD_SECONDS, EngineRe
 from eventengine_operator.clients.errors import ConflictError, NamespaceEndingError
 from eventengine_operator.clients.event_posting import EventPoster
 from eventengine_operator.clients.executing import Outcome, execute, write_status
-from eventengine_operator.clients.kubernetes_api import ENGINES, KubernetesApi
+from eventengine_operator.clients.kubernetes_api import ENGINES, STATEFUL_SETS, KubernetesApi
 from eventengine_operator.clients.mirrors import Mirror
 from eventengine_operator.clients.observing import Surroundings, observe, occupants
 from eventengine_operator.manifests.scaled_objects import KedaScaler
@@ -35,6 +35,7 @@ from eventengine_operator.reconciling.statuses import make_status, news, scaling
 from eventengine_operator.resources.engines import Engine, EngineKey, read_engine, workload_kind
 from eventengine_operator.resources.mounted_secrets import referenced_secrets
 from eventengine_operator.resources.objects import Reference
+from eventengine_operator.resources.pod_refusals import lacks_pods
 
 from .idling import Followed, IdleWatch
 
@@ -148,6 +149,12 @@ class Reconciler:
             return Outlook(REPORT_SECONDS)
         observed = self._observed(key, surroundings, outcome)
         await self._report(engine, plan, observed, outcome.errors, now)
+        return self._outlook(key, plan, observed, outcome, now)
+
+    def _outlook(
+        self, key: EngineKey, plan: Plan, observed: Observed, outcome: Outcome, now: datetime
+    ) -> Outlook:
+        """When to look again of itself."""
         if plan.conflicts or plan.awaits_deletion_of or plan.missing_secrets or outcome.errors:
             return BLOCKED
         if plan.admission is not None and plan.admission.is_held(now):
@@ -155,11 +162,11 @@ class Reconciler:
             return Outlook(min(left_seconds, REREAD_SECONDS))
         if plan.awaits_autoscalers:
             return Outlook(HAND_OVER_SECONDS)
-        awaited = [
-            pod for pod in surroundings.pods if (pod.has_volume if pod.is_leaving else not pod.is_ready)
-        ]
+        awaited = [pod for pod in observed.pods if (pod.has_volume if pod.is_leaving else not pod.is_ready)]
         if any(map(can_be_asked, awaited)):
             return Outlook(REREAD_SECONDS)
+        if lacks_pods(observed.child(STATEFUL_SETS.kind, key.name)):
+            return BLOCKED
         # A watch tells when they run. Only that they should long have done so tells nobody.
         return Outlook(STARTING_SECONDS_MAX) if awaited else NOTHING_LEFT
 
@@ -243,6 +250,7 @@ class Reconciler:
             features=self.features,
             claims=surroundings.claims,
             secrets=surroundings.secrets,
+            refusal=surroundings.refusal,
             keda_scaler=self.keda_scaler,
             idleness=self.idle_watch.known(key),
         )

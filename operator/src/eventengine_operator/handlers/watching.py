@@ -25,6 +25,7 @@ from eventengine_contract.well_known import (
 
 from eventengine_operator.clients.connections import log_in_to_watch
 from eventengine_operator.clients.echoes import NOBODYS, Version, version_of
+from eventengine_operator.clients.kubernetes_api import PAGE_OBJECTS
 from eventengine_operator.measuring import Measurements
 from eventengine_operator.reconciling.canary import beat_of, is_canary
 from eventengine_operator.resources.engines import EngineKey
@@ -33,6 +34,7 @@ from eventengine_operator.resources.objects import Object, labels_of, name_of, n
 API_SERVICES: Final = ("apiregistration.k8s.io", "v1", "apiservices")
 METRICS_GROUPS: Final = frozenset({"custom.metrics.k8s.io", "external.metrics.k8s.io"})
 STOP_SECONDS_MAX: Final = 10.0
+WORKER_IDLE_SECONDS: Final = 0.2
 _log = logging.getLogger(__name__)
 
 WhenEngine = Callable[[EngineKey, Version], None]
@@ -191,7 +193,9 @@ class Watches:
         settings.watching.connect_timeout = 5
         settings.watching.server_timeout = 300
         settings.watching.client_timeout = 330
-        settings.watching.chunk_size = 500
+        settings.watching.chunk_size = PAGE_OBJECTS
+        # A worker holds what it was told last until it has idled for so long; at a start each object has one.
+        settings.queueing.idle_timeout = WORKER_IDLE_SECONDS
         settings.networking.request_timeout = 15
         settings.networking.connect_timeout = 5
         settings.networking.enforce_retry_after = True

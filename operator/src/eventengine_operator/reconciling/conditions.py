@@ -6,7 +6,6 @@ and reasons only. Lists are sorted, so that equal states give equal texts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +22,7 @@ from eventengine_operator.manifests.children import SCALED_OBJECT
 from eventengine_operator.manifests.scaled_objects import complaint
 from eventengine_operator.resources.engines import Engine, insecure_sources, metric_sources
 from eventengine_operator.resources.objects import Object, condition_of, generation_of, number_at, text_at
+from eventengine_operator.resources.pod_refusals import refusal_in_status
 from eventengine_operator.resources.pods import UNSCHEDULABLE, EngineReport, Pod
 
 from .idling import Idleness
@@ -33,8 +33,6 @@ STARTING_SECONDS_MAX: Final = 30
 """A pod younger than this and not ready is starting, or awaits a node; older, it is in trouble."""
 PODS_NAMED_MAX: Final = 5
 REASON_CHARACTERS_MAX: Final = 300
-_REFUSED_POD: Final = re.compile(r'^pods "[^"]*" is forbidden: ')
-"""What the API server says of a pod that it refuses, whose name is another one each time."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,11 @@ class Rollout:
         )
 
 
-def read_rollout(workload: Object | None) -> Rollout:
-    """Read a Deployment's progress, or a StatefulSet's, which doesn't know of a deadline."""
+def read_rollout(workload: Object | None, refusal: str = "") -> Rollout:
+    """Read a Deployment's progress, or a StatefulSet's, which doesn't know of a deadline.
+
+    `refusal` is what is known of one that the workload's status doesn't tell.
+    """
     if workload is None:
         return Rollout(False, False, False, 0, 0, 0, 0)
     progressing = condition_of(workload, "Progressing")
@@ -82,16 +83,8 @@ def read_rollout(workload: Object | None) -> Rollout:
         existing=number_at(workload, "status", "replicas"),
         updated=number_at(workload, "status", "updatedReplicas"),
         ready=number_at(workload, "status", "readyReplicas"),
-        refusal=_refusal_of(workload),
+        refusal=refusal_in_status(workload) or refusal,
     )
-
-
-def _refusal_of(workload: Object) -> str:
-    """In the API server's words, without what changes with each attempt. A StatefulSet tells it by Events alone."""
-    failure = condition_of(workload, "ReplicaFailure")
-    if failure.get("status") != "True":
-        return ""
-    return _REFUSED_POD.sub("", text_at(failure, "message"))[:REASON_CHARACTERS_MAX]
 
 
 def spec_valid(engine: Engine, partitions: int) -> Verdict:

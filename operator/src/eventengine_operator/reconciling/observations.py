@@ -55,6 +55,8 @@ class Observed:
     """Version of each Secret that the pods mount; None where it may not be read."""
     keda_scaler: KedaScaler | None = None
     """How KEDA reaches the adapter; None while the operator has yet to look after its certificates."""
+    refusal: str = ""
+    """Why the API server takes no pod of the EventEngine's StatefulSet, where that was asked."""
     idleness: Idleness = field(default_factory=Idleness)
     """Lag over time, where the EventEngine may be scaled to zero."""
 

@@ -36,7 +36,7 @@ def make_status(
 ) -> Object:
     """The complete status after a reconcile that saw `observed` and met `errors`."""
     workload = observed.child("StatefulSet", engine.name) or observed.child("Deployment", engine.name)
-    rollout = conditions.read_rollout(workload)
+    rollout = conditions.read_rollout(workload, observed.refusal)
     blocked = conditions.obstacle(plan, errors)
     is_valid = engine.spec is not None
     desired = plan.replicas if plan.replicas is not None else rollout.desired
