@@ -12,13 +12,13 @@ from eventengine_operator.resources.pods import Pod, read_pod
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 QUOTA = "exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1"
-OF_POD = f'create Pod hunt-1 in StatefulSet hunt failed error: pods "hunt-1" is forbidden: {QUOTA}'
+OF_POD = f'Create Pod hunt-1 in StatefulSet hunt failed error: pods "hunt-1" is forbidden: {QUOTA}'
 OF_CLAIM = (
     "create Pod hunt-1 in StatefulSet hunt failed error: failed to create PVC engine-data-hunt-1: "
     f'persistentvolumeclaims "engine-data-hunt-1" is forbidden: {QUOTA}'
 )
 OF_CLAIM_ITSELF = (
-    "create Claim engine-data-hunt-1 for Pod hunt-1 in StatefulSet hunt failed error: "
+    "Create Claim engine-data-hunt-1 Pod hunt-1 in StatefulSet hunt failed error: "
     f'persistentvolumeclaims "engine-data-hunt-1" is forbidden: {QUOTA}'
 )
 
@@ -40,7 +40,7 @@ def pod(seconds: int) -> Pod:
     return read_pod({"metadata": {"name": "hunt-0", "creationTimestamp": made_at}})
 
 
-@pytest.mark.parametrize("note", [OF_POD, OF_CLAIM, OF_CLAIM_ITSELF])
+@pytest.mark.parametrize("note", [OF_POD, OF_CLAIM, OF_CLAIM_ITSELF, OF_POD.replace("Create", "create")])
 def test_the_reason_is_the_api_servers_without_the_names_that_change(note: str) -> None:
     assert refusal_in_events([event(note)], []) == QUOTA
 

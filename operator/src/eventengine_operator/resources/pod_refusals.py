@@ -16,7 +16,7 @@ from .pods import Pod, parse_time
 EVENT_REASON: Final = "FailedCreate"
 REFUSAL_CHARACTERS_MAX: Final = 300
 _REFUSED_OBJECT: Final = re.compile(
-    r"^(create (Claim \S+ for )?Pod \S+ in StatefulSet \S+ failed error: )?(failed to create PVC \S+: )?"
+    r"^([Cc]reate (Claim \S+ (for )?)?Pod \S+ in StatefulSet \S+ failed error: )?(failed to create PVC \S+: )?"
     r'((pods|persistentvolumeclaims) "[^"]*" is forbidden: )?'
 )
 """What stands before the reason, with the name of a pod or a claim, which is another one each time."""
