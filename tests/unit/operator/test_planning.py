@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from eventengine_operator.manifests.children import Circumstances, desired_children
 from eventengine_operator.reconciling.actions import Apply, Delete, KeepReplicas, SetReplicas
-from eventengine_operator.reconciling.comparing import differs
+from eventengine_operator.reconciling.comparing import Spellings, differs
 from eventengine_operator.reconciling.observations import Observed
 from eventengine_operator.reconciling.planning import Plan, make_plan
 from eventengine_operator.reconciling.replicas import ForeignAutoscaler
@@ -105,6 +105,45 @@ def test_drift_is_applied_over(kind: str, path: tuple[str, ...], value: Any) -> 
 
 def test_true_is_not_one() -> None:
     assert differs({"a": True}, {"a": 1})
+
+
+class TestSpellings:
+    """The API server stores some of what users write in other words."""
+
+    MANIFEST: Final = {"metadata": {"name": "hunt"}, "spec": {"size": "1024Mi", "key": ""}}
+    STORED: Final = {"metadata": {"name": "hunt", "uid": "1"}, "spec": {"size": "1Gi", "other": 1}}
+
+    def test_what_an_apply_led_to_is_not_applied_again(self) -> None:
+        known = Spellings()
+        assert not known.cover(self.MANIFEST, self.STORED)
+        known.learn(self.MANIFEST, self.STORED)
+        reported_on = {**self.STORED, "spec": {"size": "1Gi", "other": 2}, "status": {"replicas": 1}}
+        assert known.cover(self.MANIFEST, reported_on), "what else there is does not matter"
+
+    @pytest.mark.parametrize("spec", [{"size": "2Gi"}, {}, {"size": "1Gi", "key": "a"}])
+    def test_drift_and_another_manifest_are_applied(self, spec: Object) -> None:
+        known = Spellings()
+        known.learn(self.MANIFEST, self.STORED)
+        assert not known.cover(self.MANIFEST, {**self.STORED, "spec": spec})
+        assert not known.cover({**self.MANIFEST, "spec": spec}, self.STORED)
+
+    def test_what_is_stored_as_it_was_written_takes_no_room(self) -> None:
+        known = Spellings(kept_max=1)
+        known.learn(self.MANIFEST, self.STORED)
+        known.learn(self.STORED, self.STORED)
+        assert known.cover(self.MANIFEST, self.STORED)
+        known.learn({"spec": "another"}, self.STORED)
+        assert not known.cover(self.MANIFEST, self.STORED), "the oldest goes"
+
+    def test_a_reconcile_leaves_alone_what_is_stored_in_other_words(self) -> None:
+        of = engine(replicas=1, pod={"template": {"tolerations": [{"key": "", "operator": "Exists"}]}})
+        objects = cluster(of)
+        objects["Deployment"]["spec"]["template"]["spec"]["tolerations"] = [{"operator": "Exists"}]
+        (action,) = plan(of, objects).actions
+        assert isinstance(action, Apply)
+        known = Spellings()
+        known.learn(action.manifest, objects["Deployment"])
+        assert plan(of, objects, spellings=known).actions == ()
 
 
 def test_autoscaler_that_is_no_longer_declared_is_deleted_as_it_was_seen() -> None:

@@ -25,8 +25,10 @@ from eventengine_operator.clients.kubernetes_api import ENGINES, STATEFUL_SETS, 
 from eventengine_operator.clients.mirrors import Mirror
 from eventengine_operator.clients.observing import Surroundings, observe, occupants
 from eventengine_operator.manifests.scaled_objects import KedaScaler
+from eventengine_operator.reconciling.actions import Apply
 from eventengine_operator.reconciling.admission import read_admission, refused_pods
 from eventengine_operator.reconciling.canary import beat_of, is_canary
+from eventengine_operator.reconciling.comparing import Spellings
 from eventengine_operator.reconciling.conditions import STARTING_SECONDS_MAX
 from eventengine_operator.reconciling.observations import MetricsApis, Observed
 from eventengine_operator.reconciling.planning import Plan, make_plan
@@ -34,7 +36,7 @@ from eventengine_operator.reconciling.replicas import find_foreign_autoscaler, m
 from eventengine_operator.reconciling.statuses import make_status, news, scaling_news
 from eventengine_operator.resources.engines import Engine, EngineKey, read_engine, workload_kind
 from eventengine_operator.resources.mounted_secrets import referenced_secrets
-from eventengine_operator.resources.objects import Reference
+from eventengine_operator.resources.objects import Reference, reference_of
 from eventengine_operator.resources.pod_refusals import lacks_pods
 
 from .idling import Followed, IdleWatch
@@ -98,6 +100,7 @@ class Reconciler:
         self._when_canary = when_canary
         """Told which beat the canary carries."""
         self._pods_by_key: dict[EngineKey, frozenset[str]] = {}
+        self._spellings = Spellings()
         self.idle_watch = IdleWatch(api, reports, when_read)
         self.metrics_apis = MetricsApis()
         self.keda_scaler: KedaScaler | None = None
@@ -141,6 +144,9 @@ class Reconciler:
         except NamespaceEndingError:
             _log.info("%s/%s: its namespace is being deleted", key.namespace, key.name)
             return BLOCKED
+        for action in plan.actions:
+            if isinstance(action, Apply) and (answer := outcome.applied.get(reference_of(action.manifest))):
+                self._spellings.learn(action.manifest, answer)
         self._in_doubt.discard(key)
         self._remember_pods(key, frozenset(pod.uid for pod in surroundings.pods))
         self._reports.refresh(surroundings.pods, lambda: self._when_read(key))
@@ -251,6 +257,7 @@ class Reconciler:
             claims=surroundings.claims,
             secrets=surroundings.secrets,
             refusal=surroundings.refusal,
+            spellings=self._spellings,
             keda_scaler=self.keda_scaler,
             idleness=self.idle_watch.known(key),
         )

@@ -11,6 +11,7 @@ from eventengine_operator.resources.claims import Claim
 from eventengine_operator.resources.objects import Object, Reference
 from eventengine_operator.resources.pods import EngineReport, Pod
 
+from .comparing import Spellings
 from .idling import Idleness
 
 
@@ -57,6 +58,8 @@ class Observed:
     """How KEDA reaches the adapter; None while the operator has yet to look after its certificates."""
     refusal: str = ""
     """Why the API server takes no pod of the EventEngine's StatefulSet, where that was asked."""
+    spellings: Spellings = field(default_factory=Spellings)
+    """What is stored in other words than it was applied in."""
     idleness: Idleness = field(default_factory=Idleness)
     """Lag over time, where the EventEngine may be scaled to zero."""
 

@@ -192,7 +192,7 @@ def _applications(wanted: list[Object], observed: Observed) -> list[Apply]:
         live = observed.children.get(reference_of(manifest))
         if live is None:
             actions.append(Apply(manifest, "it doesn't exist"))
-        elif differs(manifest, live):
+        elif differs(manifest, live) and not observed.spellings.cover(manifest, live):
             actions.append(Apply(manifest, "it differs from what is declared"))
     return actions
 
