@@ -112,7 +112,8 @@ pub(super) mod x86 {
     struct Kinds {
         quote: u64,
         backslash: u64,
-        control: u64,
+        /// Control characters, and what is beyond ASCII: as signed bytes, all of them are below the others.
+        rare: u64,
         beyond_ascii: u64,
     }
 
@@ -127,22 +128,15 @@ pub(super) mod x86 {
             Kinds {
                 quote: _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'"' as i8)),
                 backslash: _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\' as i8)),
-                control: _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20)),
+                rare: _mm512_cmplt_epi8_mask(bytes, _mm512_set1_epi8(0x20)),
                 beyond_ascii: _mm512_movepi8_mask(bytes),
             }
         }
 
-        /// Those behind the first few bytes, as far as they are the payload's. Of what is beyond ASCII nothing is taken
-        /// away: to look at it twice does no harm.
+        /// Those behind the first few bytes. Of what is rare nothing is taken away: to look at it twice does no harm.
         #[inline(always)]
-        fn behind(self, twice: usize, inside: u64) -> Kinds {
-            let Kinds { quote, backslash, control, beyond_ascii } = self;
-            Kinds {
-                quote: quote >> twice,
-                backslash: backslash >> twice,
-                control: control >> twice & inside,
-                beyond_ascii,
-            }
+        fn behind(self, twice: usize) -> Kinds {
+            Kinds { quote: self.quote >> twice, backslash: self.backslash >> twice, ..self }
         }
     }
 
@@ -180,9 +174,7 @@ pub(super) mod x86 {
                 let (at, twice, mut kinds) = if left >= BLOCK {
                     let at = start.add(here);
                     let kinds = Kinds::of(at);
-                    if kinds.quote | kinds.backslash | kinds.control | kinds.beyond_ascii | before | cut_off
-                        == 0
-                    {
+                    if kinds.quote | kinds.backslash | kinds.rare | before | cut_off == 0 {
                         // The middle of a long text.
                         map.add(here / BLOCK).write(0);
                         continue;
@@ -193,15 +185,19 @@ pub(super) mod x86 {
                     // reached into the sentinels would have to wait until they are written.
                     let twice = if here > 0 { BLOCK - left } else { 0 };
                     let at = start.add(here - twice);
-                    (at, twice, Kinds::of(at).behind(twice, (1 << left) - 1))
+                    (at, twice, Kinds::of(at).behind(twice))
                 };
                 map.add(here / BLOCK).write(kinds.backslash);
-                if kinds.control != 0 {
-                    return None;
-                }
-                if kinds.beyond_ascii | cut_off != 0 {
-                    faults = _mm512_or_si512(faults, utf8::x86::faults(at, here - twice));
-                    cut_off = kinds.beyond_ascii >> (BLOCK - CUT_OFF_MAX);
+                if kinds.rare | cut_off != 0 {
+                    let control = (kinds.rare & !kinds.beyond_ascii) >> twice;
+                    let inside = if left < BLOCK { (1 << left) - 1 } else { u64::MAX };
+                    if control & inside != 0 {
+                        return None;
+                    }
+                    if kinds.beyond_ascii | cut_off != 0 {
+                        faults = _mm512_or_si512(faults, utf8::x86::faults(at, here - twice));
+                        cut_off = kinds.beyond_ascii >> (BLOCK - CUT_OFF_MAX);
+                    }
                 }
                 if kinds.backslash | before != 0 {
                     let escaped = escaped_bytes(kinds.backslash, before);
