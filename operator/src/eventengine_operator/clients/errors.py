@@ -18,8 +18,8 @@ from typing import Final
 from eventengine_operator.resources.objects import Object, list_at
 
 MESSAGE_CHARACTERS_MAX: Final = 500
-NO_SUCH_FIELD: Final = "failed to create typed patch object"
-"""So begins the answer, of status 500, to an apply with a field that the kind hasn't: a pod template may hold any."""
+UNFIT_FOR_SCHEMA: Final = "failed to create typed patch object"
+"""So begins the answer, of status 500, to a field that the kind hasn't, or of another type: pod templates are free."""
 
 
 class ApiError(Exception):
@@ -67,7 +67,7 @@ def error_of_answer(status: int, request: str, body: bytes, retry_after: str | N
         kind = ConflictError
     elif status == 410:
         kind = OutdatedError
-    elif status == 500 and message.startswith(NO_SUCH_FIELD):
+    elif status == 500 and message.startswith(UNFIT_FOR_SCHEMA):
         kind = RefusedError
     elif status == 429 or status >= 500:
         kind = UnavailableError
