@@ -101,13 +101,17 @@ impl StallMeter {
         StallMeter { due_nanoseconds: now_nanoseconds }
     }
 
-    /// The thread reads its clock. Costs a subtraction and a comparison where there was no stall.
-    pub fn observe(&mut self, now_nanoseconds: u64, stalls: &DurationWatch) {
+    /// The thread reads its clock; says how long it was stalled, zero if it was not.
+    ///
+    /// Costs a subtraction and a comparison where there was no stall.
+    pub fn observe(&mut self, now_nanoseconds: u64, stalls: &DurationWatch) -> u64 {
         let late = now_nanoseconds.saturating_sub(self.due_nanoseconds);
-        if late >= STALL_NANOSECONDS_MIN {
-            stalls.record(late);
-        }
         self.due_nanoseconds = now_nanoseconds;
+        if late < STALL_NANOSECONDS_MIN {
+            return 0;
+        }
+        stalls.record(late);
+        late
     }
 
     /// The thread rests on purpose and wants to be back at this time at the latest.
@@ -151,7 +155,7 @@ mod tests {
         let watch = DurationWatch::default();
         let mut meter = StallMeter::new(0);
         for now in (0..MILLISECOND).step_by(STALL_NANOSECONDS_MIN as usize - 1) {
-            meter.observe(now, &watch);
+            assert_eq!(meter.observe(now, &watch), 0);
         }
         assert_eq!(watch.cumulative(&[u64::MAX]), (0, [0]));
     }
@@ -161,16 +165,16 @@ mod tests {
         let watch = DurationWatch::default();
         watch.set_limit(5 * MILLISECOND);
         let mut meter = StallMeter::new(0);
-        meter.observe(3 * MILLISECOND, &watch);
+        assert_eq!(meter.observe(3 * MILLISECOND, &watch), 3 * MILLISECOND);
         assert_eq!(watch.take_longest(), 3 * MILLISECOND);
         // Rested for 20 ms, woke 6 ms too late.
         meter.rests_until(23 * MILLISECOND);
-        meter.observe(29 * MILLISECOND, &watch);
+        assert_eq!(meter.observe(29 * MILLISECOND, &watch), 6 * MILLISECOND);
         assert_eq!(watch.take_longest(), 6 * MILLISECOND);
         // Woken before the rest was over: no stall, and the rest doesn't count for the next reading.
         meter.rests_until(49 * MILLISECOND);
-        meter.observe(30 * MILLISECOND, &watch);
-        meter.observe(32 * MILLISECOND, &watch);
+        assert_eq!(meter.observe(30 * MILLISECOND, &watch), 0);
+        assert_eq!(meter.observe(32 * MILLISECOND, &watch), 2 * MILLISECOND);
         assert_eq!(watch.take_longest(), 2 * MILLISECOND);
         assert_eq!(watch.over_limit(), 1);
     }

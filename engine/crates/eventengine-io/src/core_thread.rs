@@ -1,7 +1,7 @@
 //! The core thread: a clock, a way of waiting and the core.
 //!
 //! Owns the pinned thread. It spins for a bounded time where a CPU is its own, then
-//! parks; with one CPU it parks at once. A declared service time is waited out without
+//! parks; with one CPU it parks at once (`idling` says when). A declared service time is waited out without
 //! burning CPU, because it stands for a program that uses its time elsewhere.
 
 use std::sync::Arc;
@@ -16,11 +16,12 @@ use eventengine_core::watch::StallMeter;
 use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp};
 
 use crate::affinity::{self, Placement};
-use crate::clock::monotonic_nanoseconds;
+use crate::clock::{monotonic_nanoseconds, sleep_precisely};
+use crate::idling::{Idling, Waiting};
 use crate::shared::Shared;
 
-/// Looks for work that long before it parks, where the CPU is its own.
-const SPIN_NANOSECONDS: u64 = 50_000;
+/// A nap: as short as gives others the CPU. With the wake-up it takes two to three times as long.
+const NAP: Duration = Duration::from_micros(20);
 
 /// Longest park: bounds what a lost wake-up could cost.
 const PARK: Duration = Duration::from_millis(20);
@@ -51,13 +52,14 @@ pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
             crate::log::warning("core", &format!("could not be bound to CPU {cpu}"));
         }
     }
-    let spin = if placement.core_is_alone() { SPIN_NANOSECONDS } else { 0 };
+    sleep_precisely();
     let service = shared.config.program.service_time_nanoseconds;
     let mut allocations = Allocations::new();
     let mut steps = 0_u64;
     let mut now = monotonic_nanoseconds();
     let mut idle_since = now;
     let mut meter = StallMeter::new(now);
+    let mut waiting = Waiting::new(placement.core_is_alone(), now);
     let mut timing = Timing::new(now);
     let stalls = &shared.stats.stalls;
     // Whether something was done that the others can't see yet.
@@ -79,7 +81,7 @@ pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
                 if service > 0 || timing.is_full() {
                     now = monotonic_nanoseconds();
                     timing.settle(now, &shared.stats);
-                    meter.observe(now, stalls);
+                    waiting.stalled(meter.observe(now, stalls), now);
                     idle_since = now;
                 }
             }
@@ -87,7 +89,7 @@ pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
                 unseen = true;
                 now = monotonic_nanoseconds();
                 timing.settle(now, &shared.stats);
-                meter.observe(now, stalls);
+                waiting.stalled(meter.observe(now, stalls), now);
             }
             Step::Idle | Step::Blocked => {
                 if std::mem::take(&mut unseen) {
@@ -98,21 +100,32 @@ pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
                 if timing.settle(now, &shared.stats) {
                     idle_since = now;
                 }
-                meter.observe(now, stalls);
+                waiting.stalled(meter.observe(now, stalls), now);
                 if step == Step::Blocked {
                     meter.rests_until(now + BLOCKED_PARK.as_nanos() as u64);
                     shared.core_waker.sleep(BLOCKED_PARK, || false);
-                } else if now.saturating_sub(idle_since) < spin {
-                    std::hint::spin_loop();
-                    continue;
                 } else {
-                    core.rest(now);
-                    allocations.tell(&shared.stats);
-                    meter.rests_until(now + PARK.as_nanos() as u64);
-                    shared.core_waker.sleep(PARK, || !core.is_idle());
+                    match waiting.next(now, idle_since) {
+                        Idling::Spin => {
+                            std::hint::spin_loop();
+                            continue;
+                        }
+                        Idling::Nap => {
+                            meter.rests_until(now + NAP.as_nanos() as u64);
+                            std::thread::sleep(NAP);
+                        }
+                        Idling::Sleep => {
+                            core.rest(now);
+                            allocations.tell(&shared.stats);
+                            meter.rests_until(now + PARK.as_nanos() as u64);
+                            shared.core_waker.sleep(PARK, || !core.is_idle());
+                        }
+                    }
                 }
                 now = monotonic_nanoseconds();
                 timing.settle(now, &shared.stats);
+                waiting.slept(now);
+                // A slow wake-up is a stall, too, but no reason for naps: they would be their own reason.
                 meter.observe(now, stalls);
             }
         }

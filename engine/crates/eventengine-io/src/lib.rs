@@ -15,6 +15,7 @@ mod engine;
 mod executors;
 mod growth;
 mod heap_profile;
+mod idling;
 pub mod in_process;
 pub mod kafka;
 pub mod load;
