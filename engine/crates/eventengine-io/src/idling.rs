@@ -15,7 +15,7 @@ const SPIN_NANOSECONDS: u64 = 50_000;
 const NAP_INTERVAL_NANOSECONDS: u64 = 1_000_000;
 
 /// Naps are taken for so many times as long as the stall was, and no longer than the limit after the last one.
-const NAPPING_TIME_PER_STALL: u64 = 1_000;
+const NAPPING_TIME_PER_STALL: u64 = 10_000;
 const NAPPING_NANOSECONDS_MAX: u64 = 10_000_000_000;
 
 /// What to do without work.
@@ -100,22 +100,22 @@ mod tests {
     }
 
     #[test]
-    fn after_a_stall_there_is_a_nap_each_millisecond_for_a_thousand_times_as_long() {
+    fn after_a_stall_there_is_a_nap_each_millisecond_for_ten_thousand_times_as_long() {
         let mut waiting = Waiting::new(true, 0);
         waiting.stalled(200 * MICROSECOND, SECOND);
         assert_eq!(at(&waiting, SECOND), Idling::Nap);
         waiting.slept(SECOND);
         assert_eq!(at(&waiting, SECOND + MILLISECOND - 1), Idling::Spin);
         assert_eq!(at(&waiting, SECOND + MILLISECOND), Idling::Nap);
-        assert_eq!(at(&waiting, SECOND + 200 * MILLISECOND - 1), Idling::Nap);
-        assert_eq!(at(&waiting, SECOND + 200 * MILLISECOND), Idling::Spin);
+        assert_eq!(at(&waiting, 3 * SECOND - 1), Idling::Nap);
+        assert_eq!(at(&waiting, 3 * SECOND), Idling::Spin);
     }
 
     #[test]
     fn stalls_add_up_but_never_to_more_than_ten_seconds_of_naps() {
         let mut waiting = Waiting::new(true, 0);
-        waiting.stalled(MILLISECOND, SECOND);
-        waiting.stalled(MILLISECOND, SECOND);
+        waiting.stalled(100 * MICROSECOND, SECOND);
+        waiting.stalled(100 * MICROSECOND, SECOND);
         assert_eq!(at(&waiting, 3 * SECOND - 1), Idling::Nap);
         assert_eq!(at(&waiting, 3 * SECOND), Idling::Spin);
         waiting.stalled(u64::MAX, 4 * SECOND);

@@ -1,9 +1,10 @@
 //! The machine's own floor: two threads that hand on events that are nothing.
 //!
 //! One thread waits for each intended time and counts the event; the other, on the next CPU, sees the count and records
-//! how late that is. No payload, no parse, no state, no queue: what is left is how long the two are kept off their CPUs
-//! and how long a word takes from one to the other. No system of two threads can be better on this machine, at that
-//! moment. Takes the arguments of a measured system, of which it needs no `--file`, and prints the same document.
+//! how late that is. No payload, no parse, no state, no queue, no sleep: what is left is how long the two are kept off
+//! their CPUs and how long a word takes from one to the other. No two threads that always spin can be better on this
+//! machine, at that moment. Takes the arguments of a measured system, of which it needs no `--file`, and prints the same
+//! document.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
