@@ -64,7 +64,11 @@ def shares(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str,
 
 
 class Disturbance:
-    """Measures beside a run: `with Disturbance(meter) as disturbance: …`, then `disturbance.report`."""
+    """Measures beside a run: `with Disturbance(meter) as disturbance: …`, then `disturbance.report`.
+
+    A run that failed or was interrupted has no report: the meter may have been ended with it, and the error of the
+    run is the one to see.
+    """
 
     def __init__(self, meter: Path) -> None:
         self._meter = meter
@@ -93,6 +97,8 @@ class Disturbance:
             process.kill()
             process.wait()
             raise
+        if error is not None:
+            return
         document = json.loads(output)
         hiccups = Histogram.read(document["hiccups"])
         self.report = {

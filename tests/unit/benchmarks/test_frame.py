@@ -72,6 +72,15 @@ def test_a_negative_count_is_refused() -> None:
         Histogram.read({"counts": [[10, -1]], "max": 10})
 
 
+def test_an_interrupt_that_ends_the_meter_as_well_is_still_an_interrupt(tmp_path: Path) -> None:
+    meter = tmp_path / "meter"
+    meter.write_text("#!/bin/sh\nexit 130\n")
+    meter.chmod(0o755)
+    with pytest.raises(KeyboardInterrupt), pressure.Disturbance(meter) as disturbance:
+        raise KeyboardInterrupt
+    assert disturbance.report == {}
+
+
 def test_pressure_and_stolen_time_become_shares_of_the_run() -> None:
     text = (
         "some avg10=1.00 avg60=0.00 avg300=0.00 total=5000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n"
