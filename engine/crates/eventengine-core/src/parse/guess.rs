@@ -44,11 +44,39 @@ pub(super) unsafe fn walk(run: &mut Run<'_>, template: &mut Template) -> bool {
         let Some((found, first)) = quotes(run.start, run.bytes, &mut template.index) else {
             return false;
         };
+        let (lanes, Order { members, seen }) =
+            (template.lanes.get_unchecked(0), *template.orders.get_unchecked(0));
+        if lanes.members < members {
+            return in_parts(run, template, found, first);
+        }
+        let steps = template.steps.as_ptr().add(run.plan.shapes.get_unchecked(0).first);
+        let object = lanes::Object { steps, list: first, brace: run.start, found: &found };
+        let row = run.cells.add(ROOT);
+        let Some(end) = lanes::members::<0>(run, lanes, &object, row) else { return false };
+        row.write(seen);
+        *end == b'}' && is_end(run, end.add(1)) && lanes.quotes_taken as usize == found.quotes
+    }
+}
+
+/// Whether the payload ends there: after its brace, and so not in the middle of a character.
+#[inline(always)]
+fn is_end(run: &Run<'_>, at: *const u8) -> bool {
+    at == run.start.wrapping_add(run.bytes.len())
+}
+
+/// As [`walk`], where not all members are read at once.
+///
+/// # Safety
+/// As for [`walk`]; all else was found in the payload.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+#[inline(never)]
+unsafe fn in_parts(run: &mut Run<'_>, template: &Template, found: Found, first: __m512i) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
         let mut guess = Guess { template, quote: found.positions, first, found };
         let (shape, row) = (run.plan.shapes.get_unchecked(0), run.cells.add(ROOT));
         let Some(end) = members::<true>(run, &mut guess, shape, 0, run.start, row) else { return false };
-        // The payload ends with a brace then, and not in the middle of a character.
-        end == run.start.add(run.bytes.len()) && guess.quote == found.positions.add(found.quotes)
+        is_end(run, end) && guess.quote == found.positions.add(found.quotes)
     }
 }
 
@@ -79,7 +107,7 @@ unsafe fn members<const OUTERMOST: bool>(
         if lanes.members > 0 {
             let list = if OUTERMOST { guess.first } else { _mm512_loadu_si512(quote.cast()) };
             let object = lanes::Object { steps, list, brace, found: &guess.found };
-            expected = lanes::members(run, lanes, &object, row)?;
+            expected = lanes::members::<1>(run, lanes, &object, row)?;
             quote = quote.add(lanes.quotes_taken as usize);
         }
         for index in lanes.members as usize..members as usize {
@@ -135,7 +163,9 @@ unsafe fn members<const OUTERMOST: bool>(
                     let next = run.start.add(usize::from(*quote)).sub(1);
                     let length = next.addr().wrapping_sub(at.addr());
                     let is_known = OUTERMOST || index + 1 < members as usize;
-                    if step.kind == Kind::F64 && is_known && (1..=BYTES_MAX).contains(&length) {
+                    let is_short = (1..=BYTES_MAX).contains(&length)
+                        && next.addr().wrapping_sub(run.start.addr()) >= BYTES_MAX;
+                    if step.kind == Kind::F64 && is_known && is_short {
                         *cell = double_within(at, length)?.to_bits();
                         next
                     } else {

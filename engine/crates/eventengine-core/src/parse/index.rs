@@ -9,11 +9,11 @@
 /// Longest payload that is indexed.
 pub(super) const INDEXED_BYTES_MAX: usize = 8_192;
 
-/// Most quotes that are listed, less those of a last block.
-const QUOTES_MAX: usize = 2_048;
-
 /// Bytes that are looked at together, and so the most quotes of one look.
 const BLOCK: usize = 64;
+
+/// Most quotes of one block. With more of them, a payload is not indexed: hardly any text would be in it.
+const BLOCK_QUOTES_MAX: usize = BLOCK / 2;
 
 /// Places behind the last position that hold the payload's length: a member would begin there if one more came, and
 /// nothing that is looked for is found there.
@@ -30,7 +30,7 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn new() -> Index {
         Index {
-            positions: vec![0; QUOTES_MAX + BLOCK + BEHIND].into(),
+            positions: vec![0; (INDEXED_BYTES_MAX / BLOCK + 1) * BLOCK_QUOTES_MAX + BEHIND].into(),
             backslashes: vec![0; INDEXED_BYTES_MAX / BLOCK + 1].into(),
         }
     }
@@ -75,7 +75,7 @@ impl Found {
 pub(super) mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{BEHIND, BLOCK, Found, INDEXED_BYTES_MAX, Index, QUOTES_MAX};
+    use super::{BEHIND, BLOCK, BLOCK_QUOTES_MAX, Found, INDEXED_BYTES_MAX, Index};
     use crate::parse::scan::{Avx512, Block, Level};
     use crate::parse::string::escape_length;
     use crate::parse::unescape::escaped_bytes;
@@ -94,18 +94,8 @@ pub(super) mod x86 {
         numbers
     };
 
-    /// Positions that a vector holds, and the most quotes of one block.
-    const LISTED: usize = BLOCK / 2;
-
-    const PLACES: [u16; LISTED] = {
-        let mut places = [0; LISTED];
-        let mut place = 0;
-        while place < LISTED {
-            places[place] = place as u16;
-            place += 1;
-        }
-        places
-    };
+    /// Positions that a vector holds.
+    const LISTED: usize = BLOCK_QUOTES_MAX;
 
     /// What the bytes of a block are, one bit per byte.
     #[derive(Clone, Copy)]
@@ -140,6 +130,64 @@ pub(super) mod x86 {
         }
     }
 
+    /// The quotes that were listed so far.
+    struct Listing {
+        positions: *mut u16,
+        quotes: usize,
+        /// The first of them, and behind those the payload's length.
+        first: __m512i,
+    }
+
+    impl Listing {
+        #[target_feature(enable = "avx512f,avx512bw")]
+        #[inline]
+        fn new(positions: *mut u16, length: usize) -> Listing {
+            Listing { positions, quotes: 0, first: _mm512_set1_epi16(length as i16) }
+        }
+
+        /// Adds those of a block, one bit per byte. False: they are too many.
+        ///
+        /// # Safety
+        /// No more than a payload's blocks are added.
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt,bmi2")]
+        #[inline]
+        unsafe fn add(&mut self, quote: u64, here: usize) -> bool {
+            let count = quote.count_ones() as usize;
+            if count > LISTED {
+                return false;
+            }
+            // SAFETY: there is room for as many positions as the blocks of the longest payload have.
+            unsafe {
+                let numbers = _mm512_loadu_si512(NUMBERS.as_ptr().cast());
+                let packed = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(quote, numbers));
+                let listed = _mm512_add_epi16(_mm512_cvtepu8_epi16(packed), _mm512_set1_epi16(here as i16));
+                _mm512_storeu_si512(self.positions.add(self.quotes).cast(), listed);
+                if self.quotes < LISTED {
+                    self.first = _mm512_mask_expand_epi16(self.first, u32::MAX << self.quotes, listed);
+                }
+            }
+            self.quotes += count;
+            true
+        }
+
+        /// What was found, once all blocks were added.
+        ///
+        /// # Safety
+        /// As for [`Listing::add`].
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt,bmi2")]
+        #[inline]
+        unsafe fn end(self, length: usize, backslashes: Option<*const u64>) -> (Found, __m512i) {
+            let Listing { positions, quotes, mut first } = self;
+            let behind = _mm512_set1_epi16(length as i16);
+            // SAFETY: there is room behind the positions of the last block.
+            unsafe { _mm512_storeu_si512(positions.add(quotes).cast(), behind) };
+            if quotes < LISTED {
+                first = _mm512_mask_mov_epi16(first, u32::MAX << quotes, behind);
+            }
+            (Found { positions, quotes, backslashes }, first)
+        }
+    }
+
     /// Lists the quotes of a payload, the first 32 in a vector as well.
     ///
     /// # Safety
@@ -155,19 +203,55 @@ pub(super) mod x86 {
         if length > INDEXED_BYTES_MAX {
             return None;
         }
-        let (positions, map) = (index.positions.as_mut_ptr(), index.backslashes.as_mut_ptr());
-        // SAFETY: blocks begin within the payload, and a block is as long as what follows it; a block's positions are
-        // written only while there is room for those of one more.
+        // SAFETY: blocks lie within the payload.
         unsafe {
-            let numbers = _mm512_loadu_si512(NUMBERS.as_ptr().cast());
-            let places = _mm512_loadu_si512(PLACES.as_ptr().cast());
-            let behind = _mm512_set1_epi16(length as i16);
-            let mut first = behind;
+            let mut listing = Listing::new(index.positions.as_mut_ptr(), length);
+            let Some(last) = length.checked_sub(BLOCK) else {
+                return quotes_from(0, start, payload, &mut index.backslashes, listing);
+            };
+            let mut here = 0;
+            while here < length {
+                // The last block is loaded so far before its begin that it ends with the payload: a load that
+                // reached into the sentinels would have to wait until they are written.
+                let begin = here.min(last);
+                let bytes = _mm512_loadu_si512(start.add(begin).cast());
+                if !is_plain(bytes) {
+                    return quotes_from(here, start, payload, &mut index.backslashes, listing);
+                }
+                let quote = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'"' as i8)) >> (here - begin);
+                // There are none in the middle of a long text.
+                if quote != 0 && !listing.add(quote, here) {
+                    return None;
+                }
+                here += BLOCK;
+            }
+            Some(listing.end(length, None))
+        }
+    }
+
+    /// The same from a block on: there may be backslashes, control characters and bytes beyond ASCII from there on.
+    ///
+    /// # Safety
+    /// As for [`quotes`]; the quotes before the block are listed.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    #[inline(never)]
+    unsafe fn quotes_from(
+        mut done: usize,
+        start: *const u8,
+        payload: &[u8],
+        backslashes: &mut [u64],
+        mut listing: Listing,
+    ) -> Option<(Found, __m512i)> {
+        let length = payload.len();
+        backslashes[..done / BLOCK].fill(0);
+        let map = backslashes.as_mut_ptr();
+        // SAFETY: blocks begin within the payload, and a block is as long as what follows it; the map has a place for
+        // each.
+        unsafe {
             let mut faults = _mm512_setzero_si512();
-            let (mut quotes, mut backslashes, mut before, mut cut_off) = (0, 0, 0, 0);
+            let (mut any_backslash, mut before, mut cut_off) = (0, 0, 0);
             // Escapes that begin before this are checked.
             let mut checked = 0;
-            let mut done = 0;
             while done < length {
                 let (here, left) = (done, length - done);
                 done += BLOCK;
@@ -181,8 +265,7 @@ pub(super) mod x86 {
                     }
                     (at, 0, kinds)
                 } else {
-                    // The last block is loaded so far before its begin that it ends with the payload: a load that
-                    // reached into the sentinels would have to wait until they are written.
+                    // As above, if there is a block before it.
                     let twice = if here > 0 { BLOCK - left } else { 0 };
                     let at = start.add(here - twice);
                     (at, twice, Kinds::of(at).behind(twice))
@@ -217,35 +300,26 @@ pub(super) mod x86 {
                     }
                     kinds.quote &= !escaped;
                     before = (kinds.backslash & !escaped) >> (BLOCK - 1);
-                    backslashes |= kinds.backslash;
+                    any_backslash |= kinds.backslash;
                 }
-                let packed = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(kinds.quote, numbers));
-                let listed = _mm512_add_epi16(_mm512_cvtepu8_epi16(packed), _mm512_set1_epi16(here as i16));
-                _mm512_storeu_si512(positions.add(quotes).cast(), listed);
-                if quotes < LISTED {
-                    let moved = _mm512_sub_epi16(places, _mm512_set1_epi16(quotes as i16));
-                    first = _mm512_mask_permutexvar_epi16(first, from(quotes), moved, listed);
-                }
-                let count = kinds.quote.count_ones();
-                quotes += count as usize;
-                if count > LISTED as u32 || quotes > QUOTES_MAX {
+                if !listing.add(kinds.quote, here) {
                     return None;
                 }
             }
             if before != 0 || _mm512_test_epi64_mask(faults, faults) != 0 {
                 return None;
             }
-            _mm512_storeu_si512(positions.add(quotes).cast(), behind);
-            first = _mm512_mask_mov_epi16(first, from(quotes), behind);
-            let backslashes = (backslashes != 0).then_some(map.cast_const());
-            Some((Found { positions, quotes, backslashes }, first))
+            Some(listing.end(length, (any_backslash != 0).then_some(map.cast_const())))
         }
     }
 
-    /// Bits of the places of a vector from one on.
-    #[inline(always)]
-    fn from(place: usize) -> u32 {
-        (u64::from(u32::MAX) << place.min(LISTED)) as u32
+    /// Whether there are neither control characters nor backslashes nor bytes beyond ASCII.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    fn is_plain(bytes: __m512i) -> bool {
+        // As signed bytes, those beyond ASCII are below all others.
+        let usual = _mm512_cmpge_epi8_mask(bytes, _mm512_set1_epi8(0x20));
+        _mm512_mask_cmpneq_epi8_mask(usual, bytes, _mm512_set1_epi8(b'\\' as i8)) == u64::MAX
     }
 
     const _: () = assert!(BEHIND == LISTED);
@@ -354,7 +428,7 @@ mod tests {
 
     #[test]
     fn payloads_that_are_too_long_or_have_too_many_quotes_have_no_list() {
-        for bytes in [vec![b'a'; INDEXED_BYTES_MAX + 1], b"\"a".repeat(QUOTES_MAX + 1)] {
+        for bytes in [vec![b'a'; INDEXED_BYTES_MAX + 1], vec![b'"'; BLOCK_QUOTES_MAX + 1]] {
             let padded = [&bytes[..], &[0; PADDING]].concat();
             let mut index = Index::new();
             if Instructions::Avx512.are_there() {
@@ -364,6 +438,6 @@ mod tests {
             }
         }
         agrees(&vec![b'a'; INDEXED_BYTES_MAX]).unwrap();
-        agrees(&b"\"a".repeat(QUOTES_MAX)).unwrap();
+        agrees(&b"\"a".repeat(INDEXED_BYTES_MAX / 2)).unwrap();
     }
 }

@@ -157,70 +157,195 @@ unsafe fn long_fraction(first: u64, at: *const u8) -> Option<(u64, u32, *const u
 pub(super) mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{EXACT_MAX, POWERS};
+    use super::POWERS;
 
     /// The most bytes of a number whose end is known before.
     pub(in crate::parse) const BYTES_MAX: usize = 16;
 
-    const PLACES: [u8; BYTES_MAX] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    /// From here on, up to twice as much, doubles are the integers.
+    const INTEGERS_FROM: f64 = 4_503_599_627_370_496.0;
 
-    /// The number that bytes spell, one to sixteen, if all but the one at `point` are digits, and how many are. The
-    /// point may lie behind them.
-    ///
-    /// # Safety
-    /// The machine has the instructions, and [`BYTES_MAX`] bytes can be loaded.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    unsafe fn value(bytes: __m128i, length: usize, point: usize) -> Option<u64> {
-        // SAFETY: sixteen bytes can be loaded.
-        let places = unsafe { _mm_loadu_si128(PLACES.as_ptr().cast()) };
-        let digits = length - usize::from(point < length);
-        // Where each of sixteen places, the last digit in the last one, comes from: places before the first digit
-        // from below zero, which gives zero.
-        let from = _mm_add_epi8(places, _mm_set1_epi8(digits as i8 - BYTES_MAX as i8));
-        let behind = _mm_cmpgt_epi8(from, _mm_set1_epi8(point as i8 - 1));
-        let values =
-            _mm_shuffle_epi8(_mm_sub_epi8(bytes, _mm_set1_epi8(b'0' as i8)), _mm_sub_epi8(from, behind));
-        let above_nine = _mm_subs_epu8(values, _mm_set1_epi8(9));
-        if _mm_testz_si128(above_nine, above_nine) == 0 {
-            return None;
-        }
-        let pairs = _mm_maddubs_epi16(values, _mm_set1_epi16(0x010A));
-        let fours = _mm_madd_epi16(pairs, _mm_set1_epi32(0x0001_0064));
-        let eights = _mm_madd_epi16(_mm_packus_epi32(fours, fours), _mm_set1_epi32(0x0001_2710));
-        let both = _mm_cvtsi128_si64(eights) as u64;
-        Some((both & 0xFFFF_FFFF) * 100_000_000 + (both >> 32))
+    /// The most digits that a double holds exactly, whatever they are.
+    const EXACT_DIGITS: usize = 15;
+
+    /// What follows from a number's length and from where its point is.
+    #[derive(Clone, Copy)]
+    #[repr(C, align(32))]
+    struct Spelling {
+        /// Where each of sixteen places, the last digit in the last one, comes from among the sixteen bytes that end
+        /// with the number; places before the first digit hold zero.
+        from: [u8; BYTES_MAX],
+        /// The least that its digits, taken together, may be, for it has no needless zero at its front; the highest
+        /// number if none is spelled so, or more digits than are exact.
+        least: u64,
+        /// What they are divided by.
+        scale: f64,
     }
 
-    /// The number that bytes spell, one to [`BYTES_MAX`] of them, if it has no exponent and its digits, taken
-    /// together, are a number that a double holds exactly.
+    impl Spelling {
+        const NONE: Spelling = Spelling { from: [0x80; BYTES_MAX], least: u64::MAX, scale: 1.0 };
+
+        /// With digits before the point and behind it; a point at the end stands for none.
+        const fn new(length: usize, point: usize) -> Spelling {
+            let mut spelling = Spelling::NONE;
+            if point == 0 || point > length || point + 1 == length {
+                return spelling;
+            }
+            let digits = if point < length { length - 1 } else { length };
+            if digits > EXACT_DIGITS {
+                return spelling;
+            }
+            let mut digit = 0;
+            while digit < digits {
+                let byte = if digit < point { digit } else { digit + 1 };
+                spelling.from[BYTES_MAX - digits + digit] = (BYTES_MAX - length + byte) as u8;
+                digit += 1;
+            }
+            // Before a point right behind it, a zero is no needless one.
+            spelling.least = if point > 1 { POWERS[digits - 1] as u64 } else { 0 };
+            spelling.scale = POWERS[digits - point];
+            spelling
+        }
+    }
+
+    static SPELLINGS: [[Spelling; BYTES_MAX + 1]; BYTES_MAX + 1] = {
+        let mut spellings = [[Spelling::NONE; BYTES_MAX + 1]; BYTES_MAX + 1];
+        let mut length = 0;
+        while length <= BYTES_MAX {
+            let mut point = 0;
+            while point <= length {
+                spellings[length][point] = Spelling::new(length, point);
+                point += 1;
+            }
+            length += 1;
+        }
+        spellings
+    };
+
+    /// A number's bytes behind its sign.
+    #[derive(Clone, Copy)]
+    struct Magnitude {
+        end: *const u8,
+        length: usize,
+        /// The sign's place in a double.
+        sign: u64,
+    }
+
+    impl Magnitude {
+        /// # Safety
+        /// A byte can be loaded.
+        #[inline(always)]
+        unsafe fn of(at: *const u8, length: usize) -> Magnitude {
+            // SAFETY: the caller's promise; what follows is within the number or its end.
+            unsafe {
+                let negative = usize::from(*at == b'-');
+                let sign = (negative as u64).rotate_right(1);
+                Magnitude { end: at.add(length), length: length - negative, sign }
+            }
+        }
+
+        /// The sixteen bytes that end with it: what comes behind a number may just have been written, and a load of
+        /// both would have to wait for that.
+        ///
+        /// # Safety
+        /// They can be loaded.
+        #[inline(always)]
+        unsafe fn bytes(&self) -> *const __m128i {
+            // SAFETY: the caller's promise.
+            unsafe { self.end.sub(BYTES_MAX).cast() }
+        }
+
+        /// Its spelling by where points are among its [`Magnitude::bytes`], one bit each.
+        ///
+        /// # Safety
+        /// The length is at most [`BYTES_MAX`].
+        #[inline(always)]
+        unsafe fn spelling(&self, points: u32) -> &'static Spelling {
+            let points = points >> (BYTES_MAX - self.length);
+            let point = (points.trailing_zeros() as usize).min(self.length);
+            // SAFETY: the caller's promise, and the point lies within the length.
+            unsafe { SPELLINGS.get_unchecked(self.length).get_unchecked(point) }
+        }
+
+        /// The double whose digits, taken together, are these.
+        #[inline(always)]
+        fn double(&self, digits: u64, spelling: &Spelling) -> f64 {
+            // Both are exact, so their quotient is rounded once.
+            f64::from_bits((digits as i64 as f64 / spelling.scale).to_bits() ^ self.sign)
+        }
+    }
+
+    /// The number that bytes spell, one to [`BYTES_MAX`] of them, if it has no exponent and at most [`EXACT_DIGITS`].
     ///
     /// # Safety
-    /// The machine has the instructions, and one byte more can be loaded.
+    /// The machine has the instructions; as many bytes can be loaded before the number's end, and one behind it.
     #[target_feature(enable = "avx2,bmi1")]
     #[inline]
     pub(in crate::parse) unsafe fn double_within(at: *const u8, length: usize) -> Option<f64> {
         debug_assert!((1..=BYTES_MAX).contains(&length));
         // SAFETY: the caller's promise.
         unsafe {
-            let negative = *at == b'-';
-            let (at, length) = (at.add(usize::from(negative)), length - usize::from(negative));
-            let bytes = _mm_loadu_si128(at.cast());
+            let number = Magnitude::of(at, length);
+            let bytes = _mm_loadu_si128(number.bytes());
             let points = _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'.' as i8)));
-            let point = ((points as u32 | 1 << BYTES_MAX).trailing_zeros() as usize).min(length);
-            // There are digits before a point and behind it; a zero at the front has nothing but a point behind it.
-            let wrong = (point == 0) | (point + 1 == length) | ((*at == b'0') & (point > 1));
-            if wrong {
+            let spelling = number.spelling(points as u32);
+            let from = _mm_load_si128(spelling.from.as_ptr().cast());
+            let values = _mm_shuffle_epi8(_mm_sub_epi8(bytes, _mm_set1_epi8(b'0' as i8)), from);
+            let above_nine = _mm_subs_epu8(values, _mm_set1_epi8(9));
+            if _mm_testz_si128(above_nine, above_nine) == 0 {
                 return None;
             }
-            let digits = value(bytes, length, point)?;
-            if digits > EXACT_MAX {
+            let pairs = _mm_maddubs_epi16(values, _mm_set1_epi16(0x010A));
+            let fours = _mm_madd_epi16(pairs, _mm_set1_epi32(0x0001_0064));
+            let eights = _mm_madd_epi16(_mm_packus_epi32(fours, fours), _mm_set1_epi32(0x0001_2710));
+            let both = _mm_cvtsi128_si64(eights) as u64;
+            let digits = (both & 0xFFFF_FFFF) * 100_000_000 + (both >> 32);
+            (digits >= spelling.least).then(|| number.double(digits, spelling))
+        }
+    }
+
+    /// Two such numbers at once.
+    ///
+    /// # Safety
+    /// As for [`double_within`], for both.
+    #[target_feature(enable = "avx2,bmi1")]
+    #[inline]
+    pub(in crate::parse) unsafe fn doubles_within(
+        [first, second]: [(*const u8, usize); 2],
+    ) -> Option<[f64; 2]> {
+        debug_assert!([first.1, second.1].iter().all(|length| (1..=BYTES_MAX).contains(length)));
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (first, second) = (Magnitude::of(first.0, first.1), Magnitude::of(second.0, second.1));
+            let bytes = _mm256_loadu2_m128i(second.bytes(), first.bytes());
+            let points = _mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(b'.' as i8))) as u32;
+            let spellings = [first.spelling(points & 0xFFFF), second.spelling(points >> BYTES_MAX)];
+            let from =
+                _mm256_loadu2_m128i(spellings[1].from.as_ptr().cast(), spellings[0].from.as_ptr().cast());
+            let values = _mm256_shuffle_epi8(_mm256_sub_epi8(bytes, _mm256_set1_epi8(b'0' as i8)), from);
+            let above_nine = _mm256_subs_epu8(values, _mm256_set1_epi8(9));
+            if _mm256_testz_si256(above_nine, above_nine) == 0 {
                 return None;
             }
-            let scale = *POWERS.get_unchecked((length - 1).saturating_sub(point));
-            // Both are exact, so their quotient is rounded once.
-            let magnitude = digits as f64 / scale;
-            Some(if negative { -magnitude } else { magnitude })
+            let pairs = _mm256_maddubs_epi16(values, _mm256_set1_epi16(0x010A));
+            let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_0064));
+            let eights = _mm256_madd_epi16(_mm256_packus_epi32(fours, fours), _mm256_set1_epi32(0x0001_2710));
+            let front = _mm256_mul_epu32(eights, _mm256_set1_epi64x(100_000_000));
+            let digits = _mm256_add_epi64(front, _mm256_srli_epi64::<32>(eights));
+            let (low, high) = (_mm256_castsi256_si128(digits), _mm256_extracti128_si256::<1>(digits));
+            let are_digits = _mm_cvtsi128_si64(low) as u64 >= spellings[0].least
+                && _mm_cvtsi128_si64(high) as u64 >= spellings[1].least;
+            if !are_digits {
+                return None;
+            }
+            // A double of this size counts in ones, so the digits can be put at its end.
+            let size = _mm_set1_pd(INTEGERS_FROM);
+            let sum = _mm_or_pd(_mm_castsi128_pd(_mm_unpacklo_epi64(low, high)), size);
+            let scales = _mm_set_pd(spellings[1].scale, spellings[0].scale);
+            let magnitudes = _mm_castpd_si128(_mm_div_pd(_mm_sub_pd(sum, size), scales));
+            let signed = |bits: i64, number: Magnitude| f64::from_bits(bits as u64 ^ number.sign);
+            let first = signed(_mm_cvtsi128_si64(magnitudes), first);
+            Some([first, signed(_mm_cvtsi128_si64(_mm_unpackhi_epi64(magnitudes, magnitudes)), second)])
         }
     }
 }
@@ -293,6 +418,31 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
         #[test]
+        fn two_numbers_at_once_are_what_each_is_alone(
+            texts in proptest::array::uniform2(prop_oneof![
+                4 => "-?(0|[1-9][0-9]{0,6})(\\.[0-9]{1,7})?",
+                1 => "[0-9.e,:/-]{1,16}",
+            ]),
+            behind in "[,}0-9. \"e]{16}",
+        ) {
+            let bytes = texts.each_ref().map(|text| padded(&format!("{behind}{text}")));
+            let numbers = [0, 1].map(|number| (bytes[number][behind.len()..].as_ptr(), texts[number].len()));
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
+                // SAFETY: the machine has the instructions, and the padding is there.
+                let (together, alone) = unsafe {
+                    let alone = numbers.map(|(at, length)| x86::double_within(at, length));
+                    (x86::doubles_within(numbers), alone)
+                };
+                let alone = match alone {
+                    [Some(first), Some(second)] => Some([first, second]),
+                    _ => None,
+                };
+                let bits = |doubles: [f64; 2]| doubles.map(f64::to_bits);
+                prop_assert_eq!(together.map(bits), alone.map(bits));
+            }
+        }
+
+        #[test]
         fn a_number_whose_end_is_known_is_what_the_reference_reads_or_none(
             text in prop_oneof![
                 4 => "-?(0|[1-9][0-9]{0,13})(\\.[0-9]{1,13})?",
@@ -303,13 +453,13 @@ mod tests {
         ) {
             let length = text.len().min(x86::BYTES_MAX);
             let text = &text[..length];
-            let bytes = padded(&format!("{text}{behind}"));
+            let bytes = padded(&format!("{behind}{text}{behind}"));
             let expected = serde_json::from_str::<serde_json::Value>(text).ok();
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
                 // SAFETY: the machine has the instructions, and the padding is there.
                 unsafe {
                     let expected = expected.and_then(|value| value.as_f64());
-                    match x86::double_within(bytes.as_ptr(), length) {
+                    match x86::double_within(bytes[behind.len()..].as_ptr(), length) {
                         Some(value) => prop_assert_eq!(Some(value.to_bits()), expected.map(f64::to_bits)),
                         None => prop_assert!(expected.is_none() || text.contains('e') || length > 15),
                     }
