@@ -27,7 +27,7 @@ LONG_SHARES: Final = (1.5, 1.4, 1.3, 1.2, 1.1, 1.05, 1.0, 0.95, 0.9, 0.85, 0.8, 
 def sweep(context: Context, systems: Systems, corpus: str) -> dict[str, list[Result]]:
     """The best sustained result of each system and round; a round in which nothing was sustained has none."""
     file = context.corpus(corpus)
-    seconds = context.choose(3, 8)
+    seconds = context.choose(3, 5)
     shares = LONG_SHARES if context.long else SHORT_SHARES
     found: dict[str, list[Result]] = {name: [] for name in systems.commands}
 
@@ -35,7 +35,7 @@ def sweep(context: Context, systems: Systems, corpus: str) -> dict[str, list[Res
         context.say(f"{corpus}, round {number + 1}: {system}")
 
         def run(rate: int, short: bool) -> Result:
-            warmup = context.choose(2, 4)
+            warmup = context.choose(2, 3)
             load = Load(file, rate, 2 if short else seconds, warmup)
             return systems.run(context, system, load, for_rate_alone=True)
 
