@@ -10,6 +10,7 @@ to disk (`--unsafe-no-fsync`): no control plane outlives its run.
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import secrets
 import socket
@@ -26,6 +27,7 @@ from eventengine_harness.accesses import KubernetesAccess
 from eventengine_harness.certificates import ControlPlaneCertificates, KeyPair
 from eventengine_harness.exceptions import CommandError, HarnessError
 from eventengine_harness.ledgers import Ledger
+from eventengine_harness.locations import user_cache
 from eventengine_harness.ownership import OwnedInstance
 from eventengine_harness.processes import ComponentProcess, Launcher
 from eventengine_harness.running import run
@@ -45,10 +47,11 @@ def free_port(address: str = LOOPBACK) -> int:
     """A port that nobody had a moment ago, below those that the kernel gives to outgoing connections.
 
     A client that keeps connecting to a server that is away would otherwise be given that very port some
-    day, connect to itself, and keep the server from coming back.
+    day, connect to itself, and keep the server from coming back. Ports are given in turns, so that nobody else is
+    given this one before its server listens.
     """
     for _ in range(PORT_ATTEMPTS_MAX):
-        port = PORTS.start + secrets.randbelow(len(PORTS))
+        port = _next_port()
         with socket.socket() as probe:
             try:
                 probe.bind((address, port))
@@ -56,6 +59,21 @@ def free_port(address: str = LOOPBACK) -> int:
                 continue
         return port
     raise HarnessError(f"no free port at {address} between {PORTS.start} and {PORTS.stop}")
+
+
+def _next_port() -> int:
+    """The port after the one that was given last, to whichever process of this user."""
+    path = user_cache() / "last-port"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as last:
+        fcntl.flock(last, fcntl.LOCK_EX)
+        last.seek(0)
+        text = last.read()
+        number = int(text) + 1 if text.isdecimal() else PORTS.start + secrets.randbelow(len(PORTS))
+        port = number if number in PORTS else PORTS.start
+        last.truncate(0)
+        last.write(str(port))
+    return port
 
 
 def own_addresses() -> Iterator[str]:
