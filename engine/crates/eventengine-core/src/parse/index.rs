@@ -9,7 +9,7 @@
 /// Longest payload that is indexed.
 pub(super) const INDEXED_BYTES_MAX: usize = 8_192;
 
-/// Bytes that are looked at together, and so the most quotes of one look.
+/// Bytes that are looked at together.
 const BLOCK: usize = 64;
 
 /// Most quotes of one block. With more of them, a payload is not indexed: hardly any text would be in it.
@@ -134,7 +134,7 @@ pub(super) mod x86 {
     struct Listing {
         positions: *mut u16,
         quotes: usize,
-        /// The first of them, and behind those the payload's length.
+        /// The first of them; what lies behind those is said at the end.
         first: __m512i,
     }
 
@@ -153,7 +153,7 @@ pub(super) mod x86 {
         #[inline]
         unsafe fn add(&mut self, quote: u64, here: usize) -> bool {
             let count = quote.count_ones() as usize;
-            if count > LISTED {
+            if count > BLOCK_QUOTES_MAX {
                 return false;
             }
             // SAFETY: there is room for as many positions as the blocks of the longest payload have.
