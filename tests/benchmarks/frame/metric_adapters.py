@@ -35,6 +35,7 @@ from eventengine_harness.waiting import wait_for
 
 from frame.metric_planes import CUSTOM, MetricPlane
 from frame.metric_pods import GAUGES, LAG, NAMESPACE, PODS, all_pods
+from frame.usage import cpu_seconds, memory_bytes
 
 PEERS: Final = TESTS / "benchmarks" / "peers"
 INSTRUMENTS: Final = TESTS / "benchmarks" / "instruments"
@@ -87,18 +88,7 @@ class RunningSystem:
 
     def usage(self) -> dict[str, Usage]:
         """What each process costs; HarnessError if one is gone."""
-        return {name: _usage(pid) for name, pid in self.pids.items()}
-
-
-def _usage(pid: int) -> Usage:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError as error:
-        raise HarnessError(f"process {pid} of the measured adapter has ended") from error
-    resident = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
-    ticks = int(fields[11]) + int(fields[12])
-    return Usage(ticks / os.sysconf("SC_CLK_TCK"), int(resident.split()[1]) * 1024)
+        return {name: Usage(cpu_seconds(pid), memory_bytes(pid, "VmRSS")) for name, pid in self.pids.items()}
 
 
 def pods_program() -> Path:

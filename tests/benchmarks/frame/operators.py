@@ -28,6 +28,7 @@ from eventengine_operator.manifests.children import Circumstances, desired_child
 from eventengine_operator.resources.engines import read_engine
 
 from frame.fleets import SPEC
+from frame.usage import cpu_seconds, memory_bytes
 
 PEER: Final = TESTS / "benchmarks" / "peers" / "go" / "operator"
 NAMESPACE: Final = "eventengine-system"
@@ -220,21 +221,7 @@ class BenchedOperator:
         self._process = self._plane.launch(COMPONENT, words, {**environment, **access})
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time that a process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def cpu_seconds_by_component(plane: LoopbackControlPlane) -> dict[str, float]:
     """CPU time so far of everything that runs beside this process, and of itself."""
     used = {name: cpu_seconds(process.identity.pid) for name, process in plane.components.items()}
     return {**used, "the measuring client": cpu_seconds(os.getpid())}
-
-
-def memory_bytes(pid: int, field: str) -> int:
-    """A field of /proc/<pid>/status, which counts in KiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise HarnessError(f"/proc/{pid}/status has no {field}")

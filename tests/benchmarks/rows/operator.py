@@ -34,10 +34,10 @@ from frame.operators import (
     CALLS_PER_SECOND,
     WORKERS,
     BenchedOperator,
-    cpu_seconds,
     cpu_seconds_by_component,
 )
 from frame.tables import Detail, Row, Table, quantity
+from frame.usage import cpu_seconds
 
 OURS: Final = "eventengine"
 PEER: Final = "peer"
