@@ -8,14 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from eventengine_harness.running import say
 
 from frame import corpora, programs
 
 Number = TypeVar("Number", int, float)
+TRIES: Final = (2, 3)
+"""Runs until one was not disturbed, in the short and in the long form."""
+REPETITIONS_MAX: Final = (6, 16)
+"""Runs that a group repeats at most, so that a machine that never is quiet doesn't measure for hours."""
+
+
+@dataclass
+class Repetitions:
+    """How many runs of a group may still be repeated because the platform stalled beside them."""
+
+    left: int
+
+    def take(self) -> bool:
+        """Whether there is another one; it is used up then."""
+        self.left -= 1
+        return self.left >= 0
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,25 @@ class Context:
     def choose(self, short: Number, long: Number) -> Number:
         """One figure of two, by the form that was asked for."""
         return long if self.long else short
+
+    @cached_property
+    def repetitions(self) -> Repetitions:
+        """What the whole group may repeat."""
+        return Repetitions(self.choose(*REPETITIONS_MAX))
+
+    def undisturbed(
+        self, what: str, measure: Callable[[], dict[str, Any]], counts: Callable[[Mapping[str, Any]], bool]
+    ) -> dict[str, Any]:
+        """The document of a run that counts; of the last one if none did and no more may be repeated."""
+        tries = self.choose(*TRIES)
+        while True:
+            document = measure()
+            if counts(document):
+                return document
+            self.say(f"{what}: the platform stalled beside the run")
+            tries -= 1
+            if tries == 0 or not self.repetitions.take():
+                return document
 
     def say(self, line: str) -> None:
         """One line of progress on standard error."""

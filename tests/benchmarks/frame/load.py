@@ -33,8 +33,6 @@ FLOOR: Final = "two threads, no work"
 """What the machine itself allows at that moment: nobody's system, and held against nobody."""
 OWN: Final = (OURS, WORK_STEALING)
 SUSTAINED: Final = 0.999
-TRIES: Final = (2, 3)
-"""Runs until one was not disturbed, in the short and in the long form."""
 RATE_STEP: Final = 1_000
 COLUMNS: Final = (
     "system",
@@ -230,12 +228,11 @@ class Systems:
     ) -> Result:
         """One run; repeated while the platform stalled beside it, and kept as disturbed if it always did."""
         command = [*self.commands[system], *load.arguments(), *more]
-        document: dict[str, Any] = {}
-        for _ in range(context.choose(*TRIES)):
-            document = programs.measured(command)
-            if counts(document, load.rate, for_rate_alone=for_rate_alone):
-                break
-            context.say(f"{system}: the platform stalled beside the run")
+        document = context.undisturbed(
+            system,
+            lambda: programs.measured(command),
+            lambda document: counts(document, load.rate, for_rate_alone=for_rate_alone),
+        )
         result = Result(system, [{**document, "rate": load.rate, "burst": load.burst}])
         figures = result.latency.figures()
         context.say(
