@@ -117,7 +117,8 @@ impl Engine {
                 bound: tcp::CREDIT as usize,
             });
             inputs.push(consumers);
-            let (settled, outcomes) = ring(RING_SLOTS);
+            // One slot for each chunk that a direct event may hold.
+            let (settled, outcomes) = ring((pool.chunks() as usize).next_power_of_two().min(RING_SLOTS));
             let bell = Bell::new().map_err(|error| Error::Engine(format!("no eventfd: {error}")))?;
             let bell = Arc::new(bell);
             replies = Replies::new(settled, Arc::clone(&bell));
