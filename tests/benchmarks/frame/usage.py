@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eventengine_harness.exceptions import HarnessError
+from eventengine_harness.processes import stat_fields
 
 _USER_TIME_FIELD = 11
 _SYSTEM_TIME_FIELD = 12
@@ -18,14 +19,19 @@ _SYSTEM_TIME_FIELD = 12
 
 def cpu_seconds(pid: int) -> float:
     """CPU time that a process has used so far."""
-    # The command's name before the fields may hold spaces and brackets.
-    fields = _read(pid, "stat").rpartition(")")[2].split()
+    fields = stat_fields(pid)
+    if fields is None:
+        raise _ended(pid)
     return (int(fields[_USER_TIME_FIELD]) + int(fields[_SYSTEM_TIME_FIELD])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_bytes(pid: int, field: str) -> int:
     """A field of /proc/<pid>/status, such as `VmRSS` or `VmHWM`, which counts in KiB there."""
-    for line in _read(pid, "status").splitlines():
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        raise _ended(pid) from None
+    for line in text.splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     raise HarnessError(f"/proc/{pid}/status has no {field}: process {pid} has ended")
@@ -45,8 +51,5 @@ def shares_of_windows(points: Sequence[tuple[float, float]], window_seconds: flo
     return shares
 
 
-def _read(pid: int, name: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/{name}").read_text()
-    except OSError as error:
-        raise HarnessError(f"process {pid}, which is measured, has ended") from error
+def _ended(pid: int) -> HarnessError:
+    return HarnessError(f"process {pid}, which is measured, has ended")

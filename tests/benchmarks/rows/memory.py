@@ -8,8 +8,8 @@ with time or with players is what should not. How much a process needs that is s
 
 Growth is compared as the engine's own alert does: the least of the last tenth less the least of the first one, after
 the warm-up. CPU is the process' share of the machine over windows of thirty seconds, and by how many points the
-farthest of them is off their mean. No event may be dropped: the load sends none but of priority 0. No figure here
-depends on how fast the machine is.
+farthest of them is off their mean. No event may be dropped: the load sends none but of priority 0. Of the figures
+here, the mean of the CPU alone depends on how fast the machine is, and nothing is asked of it.
 """
 
 from __future__ import annotations

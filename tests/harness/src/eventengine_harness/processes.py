@@ -35,7 +35,7 @@ _PARENT_FIELD = 1
 _START_TIME_FIELD = 19
 
 
-def _stat_fields(pid: int) -> list[str] | None:
+def stat_fields(pid: int) -> list[str] | None:
     """The fields of /proc/<pid>/stat after the command name, which may hold spaces and brackets."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
@@ -54,7 +54,7 @@ class ProcessIdentity:
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity | None:
         """Identify a live process; None if there is none (or a zombie) with this pid."""
-        fields = _stat_fields(pid)
+        fields = stat_fields(pid)
         if fields is None or fields[_STATE_FIELD] in "ZX":
             return None
         return cls(pid, int(fields[_START_TIME_FIELD]))
