@@ -13,6 +13,7 @@
 
 use crate::histogram::Histogram;
 use crate::prefetch;
+use crate::region::Region;
 use crate::stats::Counter;
 
 /// Places that one look-up compares.
@@ -108,7 +109,7 @@ pub struct Settings {
 
 /// The table.
 pub struct Identifiers {
-    places: Box<[[Place; WAYS]]>,
+    places: Region<[Place; WAYS]>,
     lifetime_nanoseconds: u64,
     seed: u64,
     clock: fn() -> u64,
@@ -125,7 +126,7 @@ impl Identifiers {
     pub fn new(settings: Settings) -> Identifiers {
         let buckets = (settings.capacity as usize).div_ceil(WAYS).next_power_of_two();
         Identifiers {
-            places: vec![[FREE; WAYS]; buckets].into_boxed_slice(),
+            places: Region::filled(buckets, [FREE; WAYS]),
             lifetime_nanoseconds: settings.lifetime_nanoseconds,
             seed: settings.seed,
             clock: settings.clock,

@@ -16,6 +16,7 @@ pub mod parse;
 pub mod pool;
 mod prefetch;
 pub mod program;
+pub mod region;
 pub mod ring;
 pub mod shedding;
 pub mod stats;

@@ -1,6 +1,6 @@
 //! The allocator of the native half: jemalloc, with a count of what each named thread takes.
 //!
-//! Owns the global allocator, jemalloc's settings, and the counters by thread. A counter is a static that its thread
+//! Owns the global allocator, jemalloc's settings, the wish for huge pages, and the counters by thread. A counter is a static that its thread
 //! adds to when it allocates; no thread ever reads another's thread-local memory, so a thread may end at any time.
 //! Threads of one name share a counter. Counted is what Rust allocates: librdkafka and Python have allocators of
 //! their own, which only the process' resident memory shows.
@@ -11,6 +11,7 @@ use std::ffi::c_char;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
+use eventengine_core::region::HUGE_PAGE_BYTES;
 use tikv_jemallocator::Jemalloc;
 
 use crate::shared::lock;
@@ -105,6 +106,19 @@ pub fn totals() -> Vec<ThreadTotals> {
     named.chain([totals_of(OTHER.to_owned(), &OTHER_COUNTS)]).collect()
 }
 
+/// Asks the kernel for huge pages behind memory that begins at one, as only the core's regions do.
+///
+/// Only whole ones are asked for: a region takes no more memory with them, but takes it in larger pieces. A kernel that
+/// has none to give leaves the memory as it is.
+fn with_huge_pages(start: *mut u8, layout: Layout) -> *mut u8 {
+    if layout.align() >= HUGE_PAGE_BYTES && !start.is_null() {
+        let whole_bytes = layout.size() / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+        // SAFETY: memory that was allocated just now; the advice doesn't change what is in it.
+        unsafe { libc::madvise(start.cast(), whole_bytes, libc::MADV_HUGEPAGE) };
+    }
+    start
+}
+
 /// jemalloc, counting.
 pub struct CountingAllocator;
 
@@ -113,13 +127,13 @@ unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         OWN.get().add(layout.size());
         // SAFETY: promised by the caller.
-        unsafe { Jemalloc.alloc(layout) }
+        with_huge_pages(unsafe { Jemalloc.alloc(layout) }, layout)
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         OWN.get().add(layout.size());
         // SAFETY: promised by the caller.
-        unsafe { Jemalloc.alloc_zeroed(layout) }
+        with_huge_pages(unsafe { Jemalloc.alloc_zeroed(layout) }, layout)
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -218,6 +232,38 @@ mod tests {
         std::thread::spawn(|| allocate(1 << 16)).join().expect("it does not panic");
         assert!(of(OTHER).bytes >= before.bytes + (1 << 16));
         assert_eq!(totals().last().map(|thread| thread.name.clone()), Some(OTHER.to_owned()));
+    }
+
+    /// Whether the kernel was asked for huge pages at an address: the flag `hg` of its mapping.
+    fn huge_pages_are_wanted(address: usize) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/smaps").expect("the kernel tells its mappings");
+        let mut inside = false;
+        for line in maps.lines() {
+            let bounds = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+            let bounds = bounds.and_then(|(from, to)| {
+                Some(usize::from_str_radix(from, 16).ok()?..usize::from_str_radix(to, 16).ok()?)
+            });
+            inside = bounds.map_or(inside, |bounds| bounds.contains(&address));
+            if let Some(flags) = line.strip_prefix("VmFlags:").filter(|_| inside) {
+                return flags.split_ascii_whitespace().any(|flag| flag == "hg");
+            }
+        }
+        panic!("no mapping has the address {address:x}");
+    }
+
+    #[test]
+    fn memory_that_begins_at_a_huge_page_gets_huge_pages_where_the_kernel_has_them() {
+        let kernel_has_them = std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists();
+        for (align, wanted) in [(4096, false), (HUGE_PAGE_BYTES, kernel_has_them)] {
+            let layout = Layout::from_size_align(HUGE_PAGE_BYTES * 2 + 4096, align).expect("a valid layout");
+            // SAFETY: the layout is not empty, and what is allocated is given back with it.
+            unsafe {
+                let start = CountingAllocator.alloc_zeroed(layout);
+                assert_eq!(huge_pages_are_wanted(start as usize), wanted, "aligned to {align}");
+                assert_eq!(start.add(HUGE_PAGE_BYTES * 2).read(), 0);
+                CountingAllocator.dealloc(start, layout);
+            }
+        }
     }
 
     #[test]

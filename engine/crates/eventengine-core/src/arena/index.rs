@@ -4,9 +4,10 @@
 
 use super::NONE;
 use super::slot::{Key, Slot};
+use crate::region::Region;
 
 pub(super) struct Index {
-    table: Box<[u32]>,
+    table: Region<u32>,
     mask: u64,
     seed: u64,
 }
@@ -14,7 +15,7 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn new(capacity: u32, seed: u64) -> Index {
         let places = (u64::from(capacity) * 2).next_power_of_two().max(8);
-        Index { table: vec![NONE; places as usize].into_boxed_slice(), mask: places - 1, seed }
+        Index { table: Region::filled(places as usize, NONE), mask: places - 1, seed }
     }
 
     pub(super) fn find(&self, key: &Key, slots: &[Slot]) -> Option<u32> {

@@ -40,6 +40,7 @@ pub use undo::RollbackError;
 use undo::UndoLog;
 
 use crate::prefetch;
+use crate::region::Region;
 
 const NONE: u32 = u32::MAX;
 
@@ -117,15 +118,15 @@ pub enum Change<'a> {
 
 /// The slots and everything that finds them.
 pub struct Arena {
-    slots: Box<[Slot]>,
+    slots: Region<Slot>,
     free: FreeSlots,
     index: Index,
-    neighbours: Box<[Neighbours]>,
+    neighbours: Region<Neighbours>,
     first_of_partition: Box<[u32]>,
     dirty: Vec<u32>,
     volatile_from: u32,
     /// What the changelog knows each slot as.
-    known_as: Box<[Key]>,
+    known_as: Region<Key>,
     /// Dirty slots that the changelog knows as something that they aren't any more.
     outdated: u32,
     tenants: Tenants,
@@ -172,11 +173,11 @@ impl Arena {
             slots: zeroed_slots(capacity),
             free: FreeSlots::new(settings.capacity),
             index: Index::new(settings.capacity, settings.seed),
-            neighbours: vec![Neighbours { before: NONE, after: NONE }; capacity].into_boxed_slice(),
+            neighbours: Region::filled(capacity, Neighbours { before: NONE, after: NONE }),
             first_of_partition: vec![NONE; settings.partitions as usize].into_boxed_slice(),
             dirty: Vec::with_capacity(capacity),
             volatile_from: settings.volatile_from,
-            known_as: vec![NO_KEY; capacity].into_boxed_slice(),
+            known_as: Region::filled(capacity, NO_KEY),
             outdated: 0,
             tenants,
             acting: 0,

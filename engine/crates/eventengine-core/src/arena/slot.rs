@@ -1,6 +1,6 @@
 //! One slot: 256 bytes, of which the program has 224.
 
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use crate::region::Region;
 
 /// Bytes of one slot.
 pub const SLOT_BYTES: usize = 256;
@@ -40,19 +40,10 @@ pub(super) struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == SLOT_BYTES);
 
-/// Zeroed slots, without a copy through the stack.
-pub(super) fn zeroed_slots(capacity: usize) -> Box<[Slot]> {
-    let layout = Layout::array::<Slot>(capacity).expect("at most 2^22 slots of 256 bytes");
-    if capacity == 0 {
-        return Box::new([]);
-    }
-    // SAFETY: the layout's size is not zero.
-    let start = unsafe { alloc_zeroed(layout) }.cast::<Slot>();
-    if start.is_null() {
-        handle_alloc_error(layout);
-    }
-    // SAFETY: allocated with the layout of this very slice; a slot of zeroes is a valid slot.
-    unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(start, capacity)) }
+/// Zeroed slots.
+pub(super) fn zeroed_slots(capacity: usize) -> Region<Slot> {
+    // SAFETY: a slot of zeroes is a valid slot.
+    unsafe { Region::zeroed(capacity) }
 }
 
 /// Writes to every page of the slots once, so that no page fault is left for later.

@@ -2,10 +2,11 @@
 
 use super::slot::{PAYLOAD_BYTES, Slot, touch, zeroed_slots};
 use super::{Arena, Key};
+use crate::region::Region;
 
 /// Room for the content of one arena.
 pub struct ArenaSnapshot {
-    slots: Box<[Slot]>,
+    slots: Region<Slot>,
     extent: u32,
     version: u64,
     ownership: u64,

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use super::slot::{SLOT_BYTES, Slot, touch, zeroed_slots};
 use crate::prefetch::{self, LINE_BYTES};
+use crate::region::Region;
 
 /// Images between the one that is put back and the one that is fetched: it takes that long to come from memory.
 const IMAGES_AHEAD: usize = 8;
@@ -58,7 +59,7 @@ struct Checkpoint {
 }
 
 pub(super) struct UndoLog {
-    images: Box<[Slot]>,
+    images: Region<Slot>,
     owners: Box<[u32]>,
     /// Numbers of the oldest image kept and of the next one.
     oldest: u64,
