@@ -8,7 +8,7 @@ use eventengine_core::executor::pinned::pinned;
 use eventengine_core::parse::{Payload, Refusal};
 use eventengine_core::pool::{Pool, Releaser};
 use eventengine_core::program::Schema;
-use eventengine_core::ring::{Descriptor, Kind, ring};
+use eventengine_core::ring::{Descriptor, ring};
 use loom::thread;
 
 const EVENTS: u8 = 3;
@@ -47,10 +47,9 @@ fn what_its_sender_has_read_is_what_the_core_gets() {
                         thread::yield_now();
                     };
                     pool.bytes_mut(&mut chunk)[0] = event;
-                    let mut descriptor =
-                        Descriptor { chunk: pool.send(chunk), length: 1, ..Descriptor::new(Kind::Event) };
-                    feed.offer(&mut descriptor, &mut producer);
-                    assert!(producer.push(descriptor).is_ok());
+                    let chunk = pool.send(chunk);
+                    let kind = feed.offer(chunk, 1, 0, &mut producer);
+                    assert!(producer.push(Descriptor { chunk, length: 1, ..Descriptor::new(kind) }).is_ok());
                     producer.publish();
                 }
             }
@@ -58,14 +57,14 @@ fn what_its_sender_has_read_is_what_the_core_gets() {
         let mut releaser = Releaser::new(&pool);
         for event in 0..EVENTS {
             let descriptor = loop {
-                if let Some(descriptor) = consumer.pop() {
+                if let Some(&descriptor) = consumer.pop() {
                     break descriptor;
                 }
                 thread::yield_now();
             };
             // SAFETY: this is the ring's only receiver.
             let mut chunk = unsafe { pool.claim_as_receiver(descriptor.chunk) }.unwrap();
-            assert_eq!(executor.read(&descriptor, &pool, &mut chunk).ok(), Some(event));
+            assert_eq!(executor.read(&descriptor, &pool, &mut chunk).ok(), Some(&event));
             pool.bytes_mut(&mut chunk)[0] = u8::MAX;
             consumer.release();
             releaser.release(chunk);

@@ -64,7 +64,7 @@ fn chunks_are_used_again_only_after_their_reader_gave_them_back() {
         let mut releaser = Releaser::new(&pool);
         for number in 0..2 {
             let descriptor = loop {
-                if let Some(descriptor) = consumer.pop() {
+                if let Some(&descriptor) = consumer.pop() {
                     break descriptor;
                 }
                 thread::yield_now();

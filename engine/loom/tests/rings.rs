@@ -33,7 +33,7 @@ fn a_full_ring_hands_over_every_descriptor_once_and_in_order() {
         let mut expected = 0;
         while expected < 4 {
             match consumer.pop() {
-                Some(descriptor) => {
+                Some(&descriptor) => {
                     assert_eq!((descriptor.offset, descriptor.ticket), (expected, !expected as u64));
                     expected += 1;
                     consumer.release();

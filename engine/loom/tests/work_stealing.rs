@@ -7,7 +7,7 @@ use eventengine_core::executor::work_stealing::work_stealing;
 use eventengine_core::parse::{Payload, Refusal};
 use eventengine_core::pool::Pool;
 use eventengine_core::program::Schema;
-use eventengine_core::ring::{Descriptor, Kind, ring};
+use eventengine_core::ring::{Descriptor, ring};
 use loom::cell::UnsafeCell;
 use loom::thread;
 
@@ -66,10 +66,9 @@ fn run(workers: usize, preemptions: usize) {
             .map(|event| {
                 let mut chunk = allocators[0].allocate().unwrap();
                 pool.bytes_mut(&mut chunk)[0] = event;
-                let mut descriptor =
-                    Descriptor { chunk: pool.send(chunk), length: 1, ..Descriptor::new(Kind::Event) };
-                feeds[0].offer(&mut descriptor, &mut lane);
-                descriptor
+                let chunk = pool.send(chunk);
+                let kind = feeds[0].offer(chunk, 1, 0, &mut lane);
+                Descriptor { chunk, length: 1, ..Descriptor::new(kind) }
             })
             .collect();
         for (event, descriptor) in (0..).zip(&descriptors) {
@@ -78,7 +77,7 @@ fn run(workers: usize, preemptions: usize) {
             }
             let mut chunk = pool.claim(descriptor.chunk).unwrap();
             let read = executor.read(descriptor, &pool, &mut chunk);
-            assert_eq!(read.ok(), Some((event, 1)), "parsed once");
+            assert_eq!(read.ok(), Some(&(event, 1)), "parsed once");
             assert_eq!(places.touch(event), 2, "the chunk is the core's");
         }
         crew.into_iter().for_each(|worker| worker.join().unwrap());

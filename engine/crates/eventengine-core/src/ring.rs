@@ -147,8 +147,9 @@ impl Descriptor {
     }
 }
 
-/// Slots between the one that is used and the one that is asked for: what a line takes from the other core.
-const SLOTS_AHEAD: u64 = 8;
+/// Slots between the one that is used and the one that is asked for: what a line takes from the other core. None is asked
+/// for before it was published: its producer, about to write it, would have to fetch it back.
+const SLOTS_AHEAD: u64 = 16;
 
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -187,6 +188,10 @@ impl Gauge {
         self.0.high_water.0.load(Ordering::Relaxed)
     }
 }
+
+/// The ring has no free slot: whoever wanted to push still has the descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingFull;
 
 /// The writing end. Belongs to one thread.
 pub struct Producer {
@@ -250,11 +255,11 @@ impl Producer {
         capacity - (self.tail - self.head_seen)
     }
 
-    /// Writes a descriptor, or gives it back if the ring is full. Invisible until [`Producer::publish`].
+    /// Writes a descriptor, unless the ring is full. Invisible until [`Producer::publish`].
     #[inline(always)]
-    pub fn push(&mut self, descriptor: Descriptor) -> Result<(), Descriptor> {
+    pub fn push(&mut self, descriptor: Descriptor) -> Result<(), RingFull> {
         if self.free(1) == 0 {
-            return Err(descriptor);
+            return Err(RingFull);
         }
         prefetch::to_write(self.shared.slot(self.tail + SLOTS_AHEAD));
         let slot = self.shared.slot(self.tail);
@@ -331,11 +336,17 @@ impl Consumer {
 
     /// Takes the next descriptor. Its slot is free for the producer after [`Consumer::release`].
     #[inline(always)]
-    pub fn pop(&mut self) -> Option<Descriptor> {
-        let descriptor = *self.peek()?;
-        prefetch::to_read(self.shared.slot(self.head + SLOTS_AHEAD));
+    pub fn pop(&mut self) -> Option<&Descriptor> {
+        if self.is_empty() {
+            return None;
+        }
+        if self.tail_seen - self.head > SLOTS_AHEAD {
+            prefetch::to_read(self.shared.slot(self.head + SLOTS_AHEAD));
+        }
+        let slot = self.shared.slot(self.head);
         self.head += 1;
-        Some(descriptor)
+        // SAFETY: as in `peek`; the producer gets the slot back only by `release`, when this reference is over.
+        Some(slot.with(|slot| unsafe { (*slot).assume_init_ref() }))
     }
 
     /// Frees the slots of everything taken so far.
@@ -365,11 +376,11 @@ mod tests {
     }
 
     #[test]
-    fn a_full_ring_gives_the_descriptor_back() {
+    fn a_full_ring_takes_no_descriptor() {
         let (mut producer, mut consumer) = ring(2);
         producer.push(numbered(0)).unwrap();
         producer.push(numbered(1)).unwrap();
-        assert_eq!(producer.push(numbered(2)).unwrap_err().offset, 2);
+        assert_eq!(producer.push(numbered(2)), Err(RingFull));
         assert!(consumer.pop().is_none(), "nothing is visible before it is published");
         assert!(producer.publish());
         assert_eq!(consumer.pop().unwrap().offset, 0);
@@ -427,7 +438,7 @@ mod tests {
             let mut expected = 0;
             while expected < total {
                 match consumer.pop() {
-                    Some(descriptor) => {
+                    Some(&descriptor) => {
                         assert_eq!(descriptor.offset, expected);
                         assert_eq!(descriptor.ticket, expected as u64 ^ 0xA5A5);
                         expected += 1;
@@ -445,8 +456,7 @@ mod tests {
         for offset in 0..total {
             let mut descriptor = numbered(offset);
             descriptor.ticket = offset as u64 ^ 0xA5A5;
-            while let Err(back) = producer.push(descriptor) {
-                descriptor = back;
+            while producer.push(descriptor).is_err() {
                 producer.publish();
                 std::thread::yield_now();
             }

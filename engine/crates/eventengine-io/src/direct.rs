@@ -63,11 +63,9 @@ impl Replies {
     pub fn settle(&mut self, descriptor: &Descriptor) {
         const TRIES_MAX: u32 = 1_000;
         let Some((ring, bell)) = &mut self.way else { return };
-        let mut descriptor = *descriptor;
         for _ in 0..TRIES_MAX {
-            match ring.push(descriptor) {
-                Ok(()) => return,
-                Err(back) => descriptor = back,
+            if ring.push(*descriptor).is_ok() {
+                return;
             }
             ring.publish();
             bell.ring();

@@ -27,12 +27,18 @@ use crate::executors::{Body, Machine};
 use crate::shared::Shared;
 use crate::{Error, executors, machine};
 
-/// Events between the one that is offered and the one whose chunk is asked for, and the same of outcomes: it takes that
-/// long to come from the core thread's CPU.
-const AHEAD: usize = 4;
+/// Events between the one that is offered and the one whose chunk is asked for: it takes that long to come from the core
+/// thread's CPU.
+const EVENTS_AHEAD: usize = 4;
+
+/// The same of outcomes, with each of which much less is done.
+const OUTCOMES_AHEAD: u64 = 12;
 
 /// Places among the outcomes that don't belong to a chunk.
 const OUTCOMES_BESIDE_CHUNKS: usize = 256;
+
+/// The source that all events come from.
+const FIRST_SOURCE: u8 = 0;
 
 /// What became of one event.
 #[derive(Debug)]
@@ -132,21 +138,22 @@ impl InProcess {
         if payload.len() > pool.chunk_bytes() || self.lanes[lane].free(1) == 0 {
             return false;
         }
-        self.allocator.prefetch(AHEAD, payload.len());
+        self.allocator.prefetch(EVENTS_AHEAD, payload.len());
         let Some(mut chunk) = self.allocator.allocate() else { return false };
         pool.bytes_mut(&mut chunk)[..payload.len()].copy_from_slice(payload);
-        let mut descriptor = Descriptor {
+        let (chunk, length) = (pool.send(chunk), payload.len() as u32);
+        let lane = &mut self.lanes[lane];
+        let kind =
+            self.feed.as_mut().map_or(Kind::Event, |feed| feed.offer(chunk, length, FIRST_SOURCE, lane));
+        let pushed = lane.push(Descriptor {
             partition: DIRECT_BASE,
+            source: FIRST_SOURCE,
             priority,
-            chunk: pool.send(chunk),
-            length: payload.len() as u32,
+            chunk,
+            length,
             ingested_at_nanoseconds,
-            ..Descriptor::new(Kind::Event)
-        };
-        if let Some(feed) = &mut self.feed {
-            feed.offer(&mut descriptor, &mut self.lanes[lane]);
-        }
-        let pushed = self.lanes[lane].push(descriptor);
+            ..Descriptor::new(kind)
+        });
         assert!(pushed.is_ok(), "the lane had room before the chunk was taken");
         true
     }
@@ -166,9 +173,9 @@ impl InProcess {
     pub fn take(&mut self, most: usize, mut each: impl FnMut(&Outcome<'_>)) -> usize {
         let mut taken = 0;
         while taken < most
-            && let Some(descriptor) = self.outcomes.pop()
+            && let Some(&descriptor) = self.outcomes.pop()
         {
-            if let Some(later) = self.outcomes.peek_behind(AHEAD as u64) {
+            if let Some(later) = self.outcomes.peek_behind(OUTCOMES_AHEAD) {
                 self.shared.pool.prefetch(later.chunk, 0);
             }
             match descriptor.kind {

@@ -532,22 +532,23 @@ impl Server {
 
     /// Hands a complete event to the core.
     fn push(&mut self, id: u64, connection: &mut Connection, chunk: Chunk, length: usize, priority: u8) {
-        let mut descriptor = Descriptor {
-            source: self.parts.listening[connection.listening].source,
+        let source = self.parts.listening[connection.listening].source;
+        let (chunk, length) = (self.parts.allocator.pool().send(chunk), length as u32);
+        let lane = &mut self.parts.lanes[LANE_EVENTS + usize::from(priority)];
+        let feed = self.parts.feed.as_mut();
+        let kind = feed.map_or(Kind::Event, |feed| feed.offer(chunk, length, source, lane));
+        let pushed = lane.push(Descriptor {
+            source,
             priority,
             partition: DIRECT_BASE,
-            chunk: self.parts.allocator.pool().send(chunk),
-            length: length as u32,
+            chunk,
+            length,
             ingested_at_nanoseconds: monotonic_nanoseconds(),
             ticket: id,
             number: connection.next_number(),
-            ..Descriptor::new(Kind::Event)
-        };
-        let lane = &mut self.parts.lanes[LANE_EVENTS + usize::from(priority)];
-        if let Some(feed) = &mut self.parts.feed {
-            feed.offer(&mut descriptor, lane);
-        }
-        if lane.push(descriptor).is_err() {
+            ..Descriptor::new(kind)
+        });
+        if pushed.is_err() {
             self.parts.shared.health.dead("the ring had no slot for an event that was taken");
             return;
         }
@@ -558,7 +559,7 @@ impl Server {
     /// Turns outcomes into replies.
     fn take_outcomes(&mut self) {
         let mut touched = Vec::new();
-        while let Some(outcome) = self.parts.outcomes.pop() {
+        while let Some(&outcome) = self.parts.outcomes.pop() {
             self.in_flight = self.in_flight.saturating_sub(1);
             let verdict = if outcome.kind == Kind::Output { 0 } else { 1 + outcome.reason };
             if let Some(connection) = self.connections.get_mut(&outcome.ticket) {

@@ -122,7 +122,7 @@ fn measure<X: Executor<Schema = HuntSchema>>(
             let mut event = Descriptor { length: bytes.len() as u32, ..event };
             let before = allocated.get();
             if let Some(feed) = &mut feed {
-                feed.offer(&mut event, &mut lanes[LANE_EVENTS]);
+                event.kind = feed.offer(chunk, event.length, event.source, &mut lanes[LANE_EVENTS]);
             }
             let priority = (number % 3) as u8;
             let admission = shedding.admit(priority, allocator.in_use(), u64::from(number));
@@ -158,7 +158,7 @@ fn measure<X: Executor<Schema = HuntSchema>>(
         }
         core.flush();
         assert_eq!(allocated.get() - before, 0, "bytes allocated by workers and core in round {epoch}");
-        while let Some(descriptor) = published.pop() {
+        while let Some(&descriptor) = published.pop() {
             if descriptor.kind == Kind::Cut {
                 reader.give_back();
             } else if let Ok(chunk) = pool.claim(descriptor.chunk) {

@@ -39,7 +39,7 @@ fn partition_of(descriptor: &Descriptor, routing: Routing) -> u32 {
 impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     pub(super) fn next_event(&mut self) -> Step {
         let Some((lane, input)) = self.choose_next() else { return Step::Idle };
-        let Some(descriptor) = self.inputs[input][lane].pop() else { return Step::Idle };
+        let Some(&descriptor) = self.inputs[input][lane].pop() else { return Step::Idle };
         self.look_ahead(input, lane);
         self.overtaken[lane] = 0;
         for less_urgent in lane + 1..LANES {
@@ -78,7 +78,9 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     #[inline(always)]
     fn look_ahead(&mut self, input: usize, lane: usize) {
         if let Some(later) = self.inputs[input][lane].peek_behind(EVENTS_AHEAD) {
-            self.pool.prefetch(later.chunk, (later.length as usize).max(OUTPUT_BYTES_USUAL));
+            // Of one that its sender has read nothing is needed but the place of the output.
+            let unread = if later.kind == Kind::ReadEvent { 0 } else { later.length as usize };
+            self.pool.prefetch(later.chunk, unread.max(OUTPUT_BYTES_USUAL));
             self.executor.prefetch(later);
         }
         let Some(next) = self.inputs[input][lane].peek().filter(|next| next.kind.is_event()) else {
@@ -86,10 +88,10 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         };
         // SAFETY: it waits in a lane of this core's, which is the only one to claim what comes through it.
         let Some(event) = (unsafe { self.executor.read_ahead(next, &self.pool) }) else { return };
-        let partition = partition_of(next, self.program.routing(&event));
-        self.program.prefetch(&event, partition, &self.arena);
+        let partition = partition_of(next, self.program.routing(event));
+        self.program.prefetch(event, partition, &self.arena);
         if let Some(identifiers) = &self.identifiers
-            && let Some(fingerprint) = self.program.identifier(&event)
+            && let Some(fingerprint) = self.program.identifier(event)
         {
             identifiers.prefetch(fingerprint);
         }
@@ -155,7 +157,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     /// Runs the program and leaves the output in the event's chunk.
     fn apply(&mut self, descriptor: &Descriptor, chunk: &mut Chunk) -> Result<Applied, Refusal> {
         let event = self.executor.read(descriptor, &self.pool, chunk)?;
-        let routing = self.program.routing(&event);
+        let routing = self.program.routing(event);
         let partition = partition_of(descriptor, routing);
         let origin = if descriptor.partition >= DIRECT_BASE {
             // A direct event comes without an offset: its arrival gives it.
@@ -166,10 +168,10 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         self.arena.act_for(descriptor.source);
         let mut output = Output::new(&mut self.scratch);
         self.program
-            .apply(&event, origin, &mut self.arena, &mut output)
+            .apply(event, origin, &mut self.arena, &mut output)
             .map_err(|reason| Refusal::new(reason, 0))?;
         if let Some(identifiers) = &mut self.identifiers
-            && let Some(fingerprint) = self.program.identifier(&event)
+            && let Some(fingerprint) = self.program.identifier(event)
         {
             identifiers.see(fingerprint, descriptor.ingested_at_nanoseconds, &self.stats.identifiers);
         }

@@ -175,7 +175,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
     /// Does the next thing: a control descriptor, a cut that is due, or one event.
     pub fn step(&mut self) -> Step {
         for input in 0..self.inputs.len() {
-            if let Some(descriptor) = self.inputs[input][LANE_CONTROL].pop() {
+            if let Some(&descriptor) = self.inputs[input][LANE_CONTROL].pop() {
                 self.control(&descriptor);
                 self.inputs[input][LANE_CONTROL].release();
                 return Step::Control;

@@ -176,7 +176,7 @@ impl Rig {
     fn publish(&mut self, broker: &mut Broker, count: usize, fail_commit: bool) -> u64 {
         let mut committed = 0;
         for _ in 0..count {
-            let Some(descriptor) = self.ring.pop() else { break };
+            let Some(&descriptor) = self.ring.pop() else { break };
             let behind = self.requested_generation > self.generation;
             match descriptor.kind {
                 Kind::Reset => self.generation = descriptor.ticket,
@@ -509,7 +509,7 @@ fn a_burst_of_less_urgent_events_does_not_block_urgent_ones() {
         steps += 1;
         assert!(matches!(rig.core.step(), Step::Event { .. }));
         rig.core.flush();
-        let output = rig.ring.pop().unwrap();
+        let output = *rig.ring.pop().unwrap();
         applied[usize::from(output.priority)] += 1;
     }
     assert!(steps <= 128 + 2 * (128 / OVERTAKING_MAX + 1), "{steps} steps for 128 urgent events");
@@ -521,6 +521,7 @@ fn less_urgent_events_get_their_turn_while_urgent_ones_never_end() {
     let all = (0..1_000).map(|number| (0, opened(0, number))).chain([(1, opened(1, 0)), (2, opened(2, 0))]);
     push_direct(&mut rig, all.collect::<Vec<_>>());
     rig.run(2 * (OVERTAKING_MAX as usize + 1));
-    let early: Vec<u8> = std::iter::from_fn(|| rig.ring.pop()).map(|output| output.priority).collect();
+    let early: Vec<u8> =
+        std::iter::from_fn(|| rig.ring.pop().copied()).map(|output| output.priority).collect();
     assert!(early.contains(&1) && early.contains(&2), "each class was overtaken a bounded number of times");
 }

@@ -14,9 +14,9 @@ mod tests;
 pub mod work_stealing;
 
 use crate::parse::Refusal;
-use crate::pool::{Chunk, Pool};
+use crate::pool::{Chunk, Pool, RawChunk};
 use crate::program::Schema;
-use crate::ring::{Descriptor, Producer};
+use crate::ring::{Descriptor, Kind, Producer};
 
 /// An event as an executor's schema reads it.
 pub type EventOf<'payload, X> = <<X as Executor>::Schema as Schema>::Event<'payload>;
@@ -45,15 +45,16 @@ pub trait Executor: Send {
         &'a mut self,
         descriptor: &Descriptor,
         pool: &'a Pool,
-    ) -> Option<EventOf<'a, Self>>;
+    ) -> Option<&'a EventOf<'a, Self>>;
 
-    /// The event in the chunk, which was claimed before.
-    fn read<'payload>(
-        &mut self,
+    /// The event in the chunk, which was claimed before. It stays where it was read to: what was just written in pieces
+    /// would be copied only after everything before it was stored.
+    fn read<'a>(
+        &'a mut self,
         descriptor: &Descriptor,
-        pool: &'payload Pool,
-        chunk: &'payload mut Chunk,
-    ) -> Result<EventOf<'payload, Self>, Refusal>;
+        pool: &'a Pool,
+        chunk: &'a mut Chunk,
+    ) -> Result<&'a EventOf<'a, Self>, Refusal>;
 }
 
 /// The I/O threads' sides of an executor, one for each.
@@ -61,7 +62,7 @@ pub type Feeds = Vec<Box<dyn Feed>>;
 
 /// An I/O thread's side of an executor. Belongs to that thread.
 pub trait Feed: Send {
-    /// Offers an event to whoever may read it before the core does. To be called before the event is pushed to its lane;
-    /// what is pushed is the descriptor as it comes back.
-    fn offer(&mut self, descriptor: &mut Descriptor, lane: &mut Producer);
+    /// Offers the event in a chunk to whoever may read it before the core does, and says as what it is to be pushed. To be
+    /// called before it is pushed to its lane.
+    fn offer(&mut self, chunk: RawChunk, length: u32, source: u8, lane: &mut Producer) -> Kind;
 }

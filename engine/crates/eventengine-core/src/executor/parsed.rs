@@ -14,11 +14,54 @@ use crate::program::Schema;
 use crate::sync::UnsafeCell;
 
 /// What came of a payload, and of which chunk it was.
-type Parsed<Event> = (RawChunk, Result<Event, Refusal>);
+pub(super) struct Parsed<S: Schema> {
+    chunk: RawChunk,
+    event: Result<S::Event<'static>, Refusal>,
+}
+
+impl<S: Schema> Parsed<S> {
+    /// Reads the payload in a chunk on its way.
+    ///
+    /// # Safety
+    /// Nobody else touches the chunk's bytes meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn read(
+        schema: &mut S,
+        pool: &Pool,
+        chunk: RawChunk,
+        length: u32,
+        source: u8,
+    ) -> Parsed<S> {
+        // SAFETY: the caller has the bytes to itself.
+        let payload = unsafe { pool.payload_in_transit(chunk.index, length as usize) };
+        let event = schema.read(payload.from_source(source));
+        // SAFETY: the same type but for the lifetime, which `event` shortens again; events are `Copy`.
+        let event = unsafe { std::ptr::from_ref(&event).cast::<Result<S::Event<'static>, Refusal>>().read() };
+        Parsed { chunk, event }
+    }
+
+    /// The chunk that was read, under the generation that it had.
+    #[inline(always)]
+    pub(super) fn chunk(&self) -> RawChunk {
+        self.chunk
+    }
+
+    /// What came of it, where it lies: what was just written in pieces would be copied only after everything before it
+    /// was stored.
+    ///
+    /// # Safety
+    /// The chunk's bytes, which the event borrows, live and are left alone for as long as it does.
+    #[inline(always)]
+    pub(super) unsafe fn event<'payload>(&self) -> Result<&S::Event<'payload>, Refusal> {
+        let event = self.event.as_ref().map_err(|refusal| *refusal)?;
+        // SAFETY: the same type but for the lifetime, which is the caller's duty.
+        Ok(unsafe { &*std::ptr::from_ref(event).cast() })
+    }
+}
 
 /// Places don't share cache lines: each goes from one CPU to another by itself.
 #[repr(align(64))]
-struct Place<S: Schema>(UnsafeCell<Option<Parsed<S::Event<'static>>>>);
+struct Place<S: Schema>(UnsafeCell<Option<Parsed<S>>>);
 
 /// See the module.
 pub(super) struct ParsedEvents<S: Schema> {
@@ -42,31 +85,23 @@ impl<S: Schema> ParsedEvents<S> {
     ///
     /// # Safety
     /// Nobody else touches the chunk's bytes or its place meanwhile.
-    pub(super) unsafe fn read(&self, schema: &mut S, chunk: RawChunk, length: usize, source: u8) {
+    pub(super) unsafe fn read(&self, schema: &mut S, chunk: RawChunk, length: u32, source: u8) {
         // SAFETY: the caller has the bytes to itself.
-        let payload = unsafe { self.pool.payload_in_transit(chunk.index, length) };
-        let event = schema.read(payload.from_source(source));
-        // SAFETY: the caller has the place to itself. Lifetimes don't change the layout; `get` shortens this one to that
-        // of the payload, which lies in the slab for as long.
-        self.places[chunk.index as usize].0.with_mut(|place| unsafe {
-            place.cast::<Option<Parsed<S::Event<'_>>>>().write(Some((chunk, event)));
-        });
+        let parsed = unsafe { Parsed::read(schema, &self.pool, chunk, length, source) };
+        // SAFETY: the caller has the place to itself.
+        self.places[chunk.index as usize].0.with_mut(|place| unsafe { place.write(Some(parsed)) });
     }
 
     /// What came of the payload in a chunk; none if it was not read since the chunk was handed out.
     ///
     /// # Safety
-    /// Nobody touches the chunk's place meanwhile, or the bytes that the event borrows for as long as it lives.
+    /// Nobody touches the chunk's place for as long as what it holds is borrowed.
     #[inline(always)]
-    pub(super) unsafe fn get<'payload>(
-        &self,
-        chunk: RawChunk,
-    ) -> Option<Result<S::Event<'payload>, Refusal>> {
+    pub(super) unsafe fn get(&self, chunk: RawChunk) -> Option<&Parsed<S>> {
         let place = self.places.get(chunk.index as usize)?;
-        // SAFETY: left alone meanwhile; as to the lifetime, see `read`.
-        let parsed =
-            place.0.with(|place| unsafe { place.cast::<Option<Parsed<S::Event<'payload>>>>().read() });
-        parsed.filter(|(of, _)| *of == chunk).map(|(_, event)| event)
+        // SAFETY: left alone meanwhile.
+        let parsed = place.0.with(|place| unsafe { &*place }).as_ref();
+        parsed.filter(|parsed| parsed.chunk == chunk)
     }
 
     /// Asks for the place of a chunk that is going to be read.

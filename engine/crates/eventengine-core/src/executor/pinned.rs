@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use super::parsed::ParsedEvents;
+use super::parsed::{Parsed, ParsedEvents};
 use super::{EventOf, Executor, Feed, Feeds};
 use crate::parse::Refusal;
 use crate::pool::{Chunk, Pool, RawChunk};
@@ -25,7 +25,10 @@ pub const BEHIND_EVENTS: u64 = 64;
 /// The core's side.
 pub struct Pinned<S: Schema> {
     schema: S,
-    ahead: Option<Ahead<S>>,
+    /// Of an event that is not claimed yet.
+    ahead: Option<Parsed<S>>,
+    /// Of one that was claimed unread.
+    claimed: Option<Parsed<S>>,
     helped: Arc<ParsedEvents<S>>,
 }
 
@@ -34,12 +37,6 @@ struct Helper<S: Schema> {
     schema: S,
     helped: Arc<ParsedEvents<S>>,
     behind_events: u64,
-}
-
-/// An event that was read before it was claimed. Its chunk's generation says whether it is still what waits there.
-struct Ahead<S: Schema> {
-    chunk: RawChunk,
-    event: Result<S::Event<'static>, Refusal>,
 }
 
 /// An executor that reads by a schema, with the feeds of so many I/O threads, which help while more than so many events
@@ -55,34 +52,19 @@ pub fn pinned<S: Schema + 'static>(
         Box::new(Helper { schema: schema.clone(), helped: Arc::clone(&helped), behind_events })
     };
     let feeds = std::iter::repeat_with(helper).take(io_threads).collect();
-    (Pinned { schema, ahead: None, helped }, feeds)
+    (Pinned { schema, ahead: None, claimed: None, helped }, feeds)
 }
 
 impl<S: Schema> Feed for Helper<S> {
     #[inline]
-    fn offer(&mut self, descriptor: &mut Descriptor, lane: &mut Producer) {
-        if descriptor.kind != Kind::Event
-            || descriptor.chunk.is_none()
-            || !lane.has_waiting(self.behind_events)
-        {
-            return;
+    fn offer(&mut self, chunk: RawChunk, length: u32, source: u8, lane: &mut Producer) -> Kind {
+        if !lane.has_waiting(self.behind_events) {
+            return Kind::Event;
         }
-        // SAFETY: the descriptor was not pushed yet: its chunk, and with that its place, is this thread's.
-        unsafe {
-            let Descriptor { chunk, length, source, .. } = *descriptor;
-            self.helped.read(&mut self.schema, chunk, length as usize, source);
-        }
-        descriptor.kind = Kind::ReadEvent;
+        // SAFETY: its descriptor was not pushed yet: the chunk, and with that its place, is this thread's.
+        unsafe { self.helped.read(&mut self.schema, chunk, length, source) };
+        Kind::ReadEvent
     }
-}
-
-/// An event under another lifetime, which doesn't change its layout.
-///
-/// # Safety
-/// What the event borrows lives, and is left alone, for as long as the new lifetime.
-unsafe fn with_lifetime<'from, 'to, S: Schema>(event: &S::Event<'from>) -> S::Event<'to> {
-    // SAFETY: the same type but for the lifetime, which is the caller's duty; events are `Copy`.
-    unsafe { std::ptr::from_ref(event).cast::<S::Event<'to>>().read() }
 }
 
 impl<S: Schema> Executor for Pinned<S> {
@@ -110,45 +92,45 @@ impl<S: Schema> Executor for Pinned<S> {
         &'a mut self,
         descriptor: &Descriptor,
         pool: &'a Pool,
-    ) -> Option<EventOf<'a, Self>> {
-        if descriptor.kind == Kind::ReadEvent {
+    ) -> Option<&'a EventOf<'a, Self>> {
+        let Descriptor { kind, chunk, length, source, .. } = *descriptor;
+        if kind == Kind::ReadEvent {
             // SAFETY: its sender is done with it since it was pushed, and only the caller is going to claim it.
-            return unsafe { self.helped.get(descriptor.chunk) }?.ok();
+            return unsafe { self.helped.get(chunk)?.event() }.ok();
         }
         // One that was read and still waits, in another lane, is not read twice.
-        if self.ahead.as_ref().is_some_and(|ahead| pool.is_in_transit(ahead.chunk))
-            || !pool.is_in_transit(descriptor.chunk)
+        if self.ahead.as_ref().is_some_and(|ahead| pool.is_in_transit(ahead.chunk()))
+            || !pool.is_in_transit(chunk)
         {
             return None;
         }
-        // SAFETY: nobody holds the chunk's right, and only the caller is going to claim it.
-        let payload = unsafe { pool.payload_in_transit(descriptor.chunk.index, descriptor.length as usize) };
-        let event = self.schema.read(payload.from_source(descriptor.source));
-        // SAFETY: what it borrows lies in the slab, and is left alone until the chunk's generation is over: it is handed
-        // out again under that generation only.
-        let event = event.map(|event| unsafe { with_lifetime::<S>(&event) });
-        let ahead = self.ahead.insert(Ahead { chunk: descriptor.chunk, event });
-        // SAFETY: the caller leaves the chunk alone while it has the event.
-        ahead.event.as_ref().ok().map(|event| unsafe { with_lifetime::<S>(event) })
+        // SAFETY: nobody holds the chunk's right, and only the caller is going to claim it. It is handed out again under
+        // another generation only, and by that it is known that what was read is over.
+        unsafe { self.ahead.insert(Parsed::read(&mut self.schema, pool, chunk, length, source)).event().ok() }
     }
 
     #[inline(always)]
-    fn read<'payload>(
-        &mut self,
+    fn read<'a>(
+        &'a mut self,
         descriptor: &Descriptor,
-        pool: &'payload Pool,
-        chunk: &'payload mut Chunk,
-    ) -> Result<EventOf<'payload, Self>, Refusal> {
-        if descriptor.kind == Kind::ReadEvent
-            // SAFETY: as above; what it borrows are the chunk's bytes, which nobody touches while the chunk is borrowed.
-            && let Some(event) = unsafe { self.helped.get(descriptor.chunk) }
-        {
-            return event;
+        pool: &'a Pool,
+        _held: &'a mut Chunk,
+    ) -> Result<&'a EventOf<'a, Self>, Refusal> {
+        let Descriptor { kind, chunk, length, source, .. } = *descriptor;
+        // SAFETY: the chunk is borrowed, and with it what the event borrows. Its place is its sender's only before it was
+        // pushed and after it was handed out anew.
+        unsafe {
+            if kind == Kind::ReadEvent
+                && let Some(parsed) = self.helped.get(chunk)
+            {
+                return parsed.event();
+            }
+            if let Some(ahead) = &self.ahead
+                && ahead.chunk() == chunk
+            {
+                return ahead.event();
+            }
+            self.claimed.insert(Parsed::read(&mut self.schema, pool, chunk, length, source)).event()
         }
-        if let Some(ahead) = self.ahead.take_if(|ahead| ahead.chunk == descriptor.chunk) {
-            // SAFETY: what it borrows are the chunk's bytes, which nobody touches while the chunk is borrowed.
-            return ahead.event.map(|event| unsafe { with_lifetime::<S>(&event) });
-        }
-        self.schema.read(pool.payload(chunk, descriptor.length as usize).from_source(descriptor.source))
     }
 }

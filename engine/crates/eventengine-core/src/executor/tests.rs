@@ -149,7 +149,7 @@ impl<X: Executor<Schema = Text>> Rig<X> {
         };
         let io = &mut self.io[io];
         let lane = &mut io.lanes[LANE_EVENTS + usize::from(priority)];
-        io.feed.offer(&mut descriptor, lane);
+        descriptor.kind = io.feed.offer(descriptor.chunk, descriptor.length, descriptor.source, lane);
         assert!(lane.push(descriptor).is_ok());
         lane.publish();
         sent.push(text);
@@ -163,7 +163,7 @@ impl<X: Executor<Schema = Text>> Rig<X> {
             }
         }
         self.core.flush();
-        while let Some(descriptor) = self.published.pop() {
+        while let Some(&descriptor) = self.published.pop() {
             let chunk = self.pool.claim(descriptor.chunk).unwrap();
             let bytes = &self.pool.bytes(&chunk)[..descriptor.length as usize];
             let text = String::from_utf8(bytes.to_vec()).unwrap();

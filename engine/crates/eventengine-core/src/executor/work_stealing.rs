@@ -20,7 +20,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::parsed::ParsedEvents;
+use super::parsed::{Parsed, ParsedEvents};
 use super::queue::{Filler, Taker, queue};
 use super::{EventOf, Executor, Feed, Feeds};
 use crate::parse::Refusal;
@@ -56,6 +56,8 @@ pub struct WorkStealing<S: Schema> {
     schema: S,
     states: Arc<States>,
     events: Arc<ParsedEvents<S>>,
+    /// Of an event that no worker took.
+    claimed: Option<Parsed<S>>,
 }
 
 /// An I/O thread's side.
@@ -113,7 +115,7 @@ pub fn work_stealing<S: Schema>(
         parsed: Arc::default(),
     });
     let crew = crew.collect();
-    (WorkStealing { schema, states, events }, crew, feeds)
+    (WorkStealing { schema, states, events, claimed: None }, crew, feeds)
 }
 
 /// Length and source of a chunk's payload in one word: no chunk is as long as 16 MiB.
@@ -148,21 +150,17 @@ impl States {
 }
 
 impl Feed for Queues {
-    fn offer(&mut self, descriptor: &mut Descriptor, _: &mut Producer) {
-        let chunk = descriptor.chunk;
-        if descriptor.kind != Kind::Event || chunk.is_none() {
-            return;
-        }
+    fn offer(&mut self, chunk: RawChunk, length: u32, source: u8, _: &mut Producer) -> Kind {
         let state = &self.states.states[chunk.index as usize];
-        let origin = origin(descriptor.length, descriptor.source);
-        self.states.origins[chunk.index as usize].store(origin, Ordering::Relaxed);
+        self.states.origins[chunk.index as usize].store(origin(length, source), Ordering::Relaxed);
         state.store(chunk.generation | RAW, Ordering::Release);
         for _ in 0..self.queues.len() {
             self.next = (self.next + 1) % self.queues.len();
             if self.queues[self.next].push(pack(chunk)) {
-                return;
+                break;
             }
         }
+        Kind::Event
     }
 }
 
@@ -204,7 +202,7 @@ impl<S: Schema> Worker<S> {
         let origin = self.states.origins[index].load(Ordering::Relaxed);
         let (length, source) = (origin & LENGTH_MASK, (origin >> SOURCE_SHIFT) as u8);
         // SAFETY: the core touches a chunk and its place only when its event is in nobody else's hands, and it is in ours.
-        unsafe { self.events.read(&mut self.schema, chunk, length as usize, source) };
+        unsafe { self.events.read(&mut self.schema, chunk, length, source) };
         self.states.states[index].store(chunk.generation | PARSED, Ordering::Release);
         self.parsed.add(1);
     }
@@ -228,23 +226,26 @@ impl<S: Schema> Executor for WorkStealing<S> {
         &'a mut self,
         _descriptor: &Descriptor,
         _pool: &'a Pool,
-    ) -> Option<EventOf<'a, Self>> {
+    ) -> Option<&'a EventOf<'a, Self>> {
         None
     }
 
-    fn read<'payload>(
-        &mut self,
+    fn read<'a>(
+        &'a mut self,
         descriptor: &Descriptor,
-        pool: &'payload Pool,
-        chunk: &'payload mut Chunk,
-    ) -> Result<EventOf<'payload, Self>, Refusal> {
-        if self.states.of(descriptor.chunk) == PARSED
-            // SAFETY: the state says that a worker is done with it, and nobody writes there until the chunk is used
-            // again. What it borrows are the chunk's bytes, which nobody touches while the chunk is borrowed.
-            && let Some(event) = unsafe { self.events.get(descriptor.chunk) }
-        {
-            return event;
+        pool: &'a Pool,
+        _held: &'a mut Chunk,
+    ) -> Result<&'a EventOf<'a, Self>, Refusal> {
+        let Descriptor { chunk, length, source, .. } = *descriptor;
+        // SAFETY: the chunk is borrowed, and with it what the event borrows. If the state says that a worker is done with
+        // it, nobody writes there until the chunk is used again.
+        unsafe {
+            if self.states.of(chunk) == PARSED
+                && let Some(parsed) = self.events.get(chunk)
+            {
+                return parsed.event();
+            }
+            self.claimed.insert(Parsed::read(&mut self.schema, pool, chunk, length, source)).event()
         }
-        self.schema.read(pool.payload(chunk, descriptor.length as usize).from_source(descriptor.source))
     }
 }

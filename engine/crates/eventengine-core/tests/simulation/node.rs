@@ -309,7 +309,7 @@ impl Node {
             if self.stuck && self.published.peek().is_some_and(|next| next.kind == Kind::Cut) {
                 break;
             }
-            let Some(descriptor) = self.published.pop() else { break };
+            let Some(&descriptor) = self.published.pop() else { break };
             let behind = self.requested_generation > self.generation;
             match descriptor.kind {
                 Kind::Reset => self.generation = descriptor.ticket,
@@ -420,8 +420,8 @@ impl Node {
 impl Io {
     fn push(&mut self, priority: usize, mut descriptor: Descriptor) {
         let lane = &mut self.lanes[LANE_EVENTS + priority];
-        if let Some(feed) = &mut self.feed {
-            feed.offer(&mut descriptor, lane);
+        if let (Kind::Event, Some(feed)) = (descriptor.kind, &mut self.feed) {
+            descriptor.kind = feed.offer(descriptor.chunk, descriptor.length, descriptor.source, lane);
         }
         self.read_by_senders += u64::from(descriptor.kind == Kind::ReadEvent);
         assert!(lane.push(descriptor).is_ok());

@@ -156,7 +156,7 @@ impl Publisher {
         }
         let mut handled = 0;
         while handled < BATCH {
-            let Some(descriptor) = self.parts.ring.pop() else { break };
+            let Some(&descriptor) = self.parts.ring.pop() else { break };
             handled += 1;
             if let Err(failure) = self.handle(&descriptor) {
                 self.fail(failure);

@@ -207,9 +207,7 @@ impl State {
     /// Pushes a control descriptor, waiting for room if need be.
     fn control(&mut self, descriptor: Descriptor) {
         let deadline = Instant::now() + CONTROL_WAIT;
-        let mut descriptor = descriptor;
-        while let Err(back) = self.lanes[LANE_CONTROL].push(descriptor) {
-            descriptor = back;
+        while self.lanes[LANE_CONTROL].push(descriptor).is_err() {
             self.publish_control();
             if Instant::now() > deadline {
                 self.shared.health.dead("the core takes no control descriptors any more");
@@ -421,7 +419,9 @@ impl State {
 
     fn push(&mut self, mut descriptor: Descriptor) {
         let lane = &mut self.lanes[LANE_EVENTS];
-        self.feed.iter_mut().for_each(|feed| feed.offer(&mut descriptor, lane));
+        if let (Kind::Event, Some(feed)) = (descriptor.kind, &mut self.feed) {
+            descriptor.kind = feed.offer(descriptor.chunk, descriptor.length, descriptor.source, lane);
+        }
         if lane.push(descriptor).is_err() {
             self.shared.health.dead("the ring had no slot for an event that was taken");
         }

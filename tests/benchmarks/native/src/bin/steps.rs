@@ -97,7 +97,7 @@ impl Bench {
         while self.core.step() != Step::Idle {}
         self.core.flush();
         let mut applied = 0;
-        while let Some(descriptor) = self.outcomes.pop() {
+        while let Some(&descriptor) = self.outcomes.pop() {
             match descriptor.kind {
                 Kind::Cut => self.cut.give_back(),
                 kind => applied += u64::from(kind == Kind::Output),
