@@ -209,6 +209,7 @@ pub struct Consumer {
     head: u64,
     released: u64,
     tail_seen: u64,
+    foreseen: u64,
 }
 
 /// A ring of `slots` descriptors, a power of two.
@@ -226,7 +227,7 @@ pub fn ring(slots: usize) -> (Producer, Consumer) {
     let mask = slots as u64 - 1;
     let producer =
         Producer { shared: Arc::clone(&shared), mask, tail: 0, published: 0, head_seen: 0, high_water: 0 };
-    (producer, Consumer { shared, head: 0, released: 0, tail_seen: 0 })
+    (producer, Consumer { shared, head: 0, released: 0, tail_seen: 0, foreseen: 0 })
 }
 
 /// The lanes of one I/O thread, most urgent first.
@@ -320,16 +321,28 @@ impl Consumer {
         Some(slot.with(|slot| unsafe { (*slot).assume_init_ref() }))
     }
 
-    /// The descriptor so many places behind the next one, which stays where it is.
-    #[inline]
-    pub fn peek_behind(&mut self, places: u64) -> Option<&Descriptor> {
+    /// Shows each descriptor once, as soon as it is published and at most so many places behind the next one. All stay
+    /// where they are.
+    #[inline(always)]
+    pub fn foresee(&mut self, places: u64, mut show: impl FnMut(&Descriptor)) {
         if self.tail_seen - self.head <= places {
             self.tail_seen = self.shared.tail.0.load(Ordering::Acquire);
-            if self.tail_seen - self.head <= places {
-                return None;
-            }
         }
-        let slot = self.shared.slot(self.head + places);
+        self.foreseen = self.foreseen.max(self.head);
+        let end = self.tail_seen.min(self.head + places + 1);
+        while self.foreseen < end {
+            // SAFETY: as in `peek`.
+            show(self.shared.slot(self.foreseen).with(|slot| unsafe { (*slot).assume_init_ref() }));
+            self.foreseen += 1;
+        }
+    }
+
+    /// The last descriptor that is at most so many places behind the next one, among those that this end has seen to be
+    /// published. It stays where it is.
+    #[inline(always)]
+    pub fn peek_behind(&self, places: u64) -> Option<&Descriptor> {
+        let last = (self.tail_seen - self.head).checked_sub(1)?;
+        let slot = self.shared.slot(self.head + last.min(places));
         // SAFETY: as in `peek`.
         Some(slot.with(|slot| unsafe { (*slot).assume_init_ref() }))
     }
@@ -395,17 +408,41 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_later_can_be_looked_at_as_far_as_it_was_published() {
-        let (mut producer, mut consumer) = ring(4);
-        for offset in 0..3 {
-            producer.push(numbered(offset)).unwrap();
-        }
-        assert!(consumer.peek_behind(0).is_none());
+    fn what_comes_later_is_shown_once_as_far_as_it_was_published() {
+        let (mut producer, mut consumer) = ring(8);
+        let shown = |consumer: &mut Consumer| {
+            let mut offsets = Vec::new();
+            consumer.foresee(2, |descriptor| offsets.push(descriptor.offset));
+            offsets
+        };
+        (0..5).for_each(|offset| producer.push(numbered(offset)).unwrap());
+        assert!(shown(&mut consumer).is_empty());
         producer.publish();
-        let seen = |consumer: &mut Consumer, places| consumer.peek_behind(places).map(|next| next.offset);
-        assert_eq!([0, 2, 3].map(|places| seen(&mut consumer, places)), [Some(0), Some(2), None]);
+        assert_eq!(shown(&mut consumer), [0, 1, 2]);
+        assert!(shown(&mut consumer).is_empty());
+        consumer.pop();
+        consumer.pop();
+        assert_eq!(shown(&mut consumer), [3, 4]);
+        (0..3).for_each(|_| assert!(consumer.pop().is_some()));
+        producer.push(numbered(5)).unwrap();
+        producer.publish();
+        assert_eq!(consumer.pop().unwrap().offset, 5, "what was never shown can be taken");
+        producer.push(numbered(6)).unwrap();
+        producer.publish();
+        assert_eq!(shown(&mut consumer), [6]);
+    }
+
+    #[test]
+    fn the_last_one_within_reach_can_be_looked_at() {
+        let (mut producer, mut consumer) = ring(4);
+        (0..3).for_each(|offset| producer.push(numbered(offset)).unwrap());
+        producer.publish();
+        assert!(consumer.peek_behind(1).is_none(), "this end has not looked yet");
+        assert!(!consumer.is_empty());
+        let seen = |consumer: &Consumer, places| consumer.peek_behind(places).map(|next| next.offset);
+        assert_eq!([0, 1, 9].map(|places| seen(&consumer, places)), [Some(0), Some(1), Some(2)]);
         assert_eq!(consumer.pop().unwrap().offset, 0);
-        assert_eq!([0, 1, 2].map(|places| seen(&mut consumer, places)), [Some(1), Some(2), None]);
+        assert_eq!([0, 9].map(|places| seen(&consumer, places)), [Some(1), Some(2)]);
     }
 
     #[test]

@@ -175,9 +175,7 @@ impl InProcess {
         while taken < most
             && let Some(&descriptor) = self.outcomes.pop()
         {
-            if let Some(later) = self.outcomes.peek_behind(OUTCOMES_AHEAD) {
-                self.shared.pool.prefetch(later.chunk, 0);
-            }
+            self.outcomes.foresee(OUTCOMES_AHEAD, |later| self.shared.pool.prefetch(later.chunk, 0));
             match descriptor.kind {
                 Kind::Output | Kind::DeadLetter => {
                     taken += 1;

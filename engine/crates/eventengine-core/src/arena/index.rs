@@ -4,18 +4,20 @@
 
 use super::NONE;
 use super::slot::{Key, Slot};
+use crate::prefetch;
 use crate::region::Region;
 
 pub(super) struct Index {
     table: Region<u32>,
     mask: u64,
-    seed: u64,
+    /// Known to this table alone, so that nobody can aim at one place of it.
+    multiplier: u64,
 }
 
 impl Index {
     pub(super) fn new(capacity: u32, seed: u64) -> Index {
         let places = (u64::from(capacity) * 2).next_power_of_two().max(8);
-        Index { table: Region::filled(places as usize, NONE), mask: places - 1, seed }
+        Index { table: Region::filled(places as usize, NONE), mask: places - 1, multiplier: mix(!seed) | 1 }
     }
 
     pub(super) fn find(&self, key: &Key, slots: &[Slot]) -> Option<u32> {
@@ -29,10 +31,18 @@ impl Index {
         }
     }
 
-    /// The slot at a key's own place: the key's, unless another one came there first.
+    /// The slots that a key may have, the likely one first and at most so many.
     #[inline]
-    pub(super) fn probable(&self, key: &Key) -> Option<u32> {
-        Some(self.table[self.place_of(key) as usize]).filter(|slot| *slot != NONE)
+    pub(super) fn candidates(&self, key: &Key, most: u64) -> impl Iterator<Item = u32> {
+        let own = self.place_of(key);
+        let places = (own..own + most).map(|place| self.table[(place & self.mask) as usize]);
+        places.take_while(|slot| *slot != NONE)
+    }
+
+    /// Fetches the place of a key.
+    #[inline]
+    pub(super) fn prefetch(&self, key: &Key) {
+        prefetch::to_read(&raw const self.table[self.place_of(key) as usize]);
     }
 
     /// Adds a slot. There is room: the table has two places for each slot.
@@ -82,8 +92,7 @@ impl Index {
     fn place_of(&self, key: &Key) -> u64 {
         let left = u64::from(key.partition) << 32 | u64::from(key.kind);
         let right = u64::from(key.district) << 32 | u64::from(key.team);
-        let mixed = mix(self.seed ^ left).wrapping_add(right);
-        mix(mixed) & self.mask
+        mix(left.wrapping_mul(self.multiplier).wrapping_add(right)) & self.mask
     }
 }
 

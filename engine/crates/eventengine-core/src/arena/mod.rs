@@ -47,6 +47,9 @@ const NONE: u32 = u32::MAX;
 /// No key: partitions are counted from zero and far fewer.
 const NO_KEY: Key = Key { partition: NONE, kind: 0, district: 0, team: 0 };
 
+/// Slots of which one is likely a key's: the index has two places for each slot.
+const CANDIDATES_FETCHED: u64 = 2;
+
 /// Slots that are moved at once while the core has nothing else to do: a few microseconds.
 const TIDY_MOVES: u32 = 16;
 
@@ -236,10 +239,16 @@ impl Arena {
         if self.extent == 0 { 0.0 } else { f64::from(self.extent - self.in_use()) / f64::from(self.extent) }
     }
 
-    /// Fetches the slot that a key probably has, and what a change of it needs.
+    /// Fetches what [`Arena::prefetch`] is going to need.
+    #[inline]
+    pub fn prefetch_place(&self, key: &Key) {
+        self.index.prefetch(key);
+    }
+
+    /// Fetches the slots that a key may have, and what a change of them needs.
     #[inline]
     pub fn prefetch(&self, key: &Key) {
-        if let Some(slot) = self.index.probable(key) {
+        for slot in self.index.candidates(key, CANDIDATES_FETCHED) {
             let start = std::ptr::from_ref(&self.slots[slot as usize]).cast::<u8>();
             prefetch::to_write(start);
             prefetch::to_write(start.wrapping_add(prefetch::LINE_BYTES));

@@ -14,7 +14,13 @@ use crate::ring::{Descriptor, Kind, LANE_EVENTS, LANES};
 
 /// Events between the next one and the one whose payload is asked for: it takes that long to come from the core that
 /// wrote it.
-const EVENTS_AHEAD: u64 = 2;
+const FETCHED_AHEAD: u64 = 4;
+
+/// Events between the next one and the one that is read, so that it is known where to look for its slots.
+const READ_AHEAD: u64 = 2;
+
+/// Events between the next one and the one whose slots are asked for.
+const FOUND_AHEAD: u64 = 0;
 
 /// Bytes of a chunk that an output usually takes.
 const OUTPUT_BYTES_USUAL: usize = 360;
@@ -74,26 +80,34 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
         None
     }
 
-    /// Reads the event behind the one that was taken, and fetches what it is about while this one is applied.
+    /// Asks for what the events behind the one that was taken are going to need, step by step, while it is applied: for a
+    /// payload, then for where its slots are looked up, then for the slots.
     #[inline(always)]
     fn look_ahead(&mut self, input: usize, lane: usize) {
-        if let Some(later) = self.inputs[input][lane].peek_behind(EVENTS_AHEAD) {
+        let lane = &mut self.inputs[input][lane];
+        lane.foresee(FETCHED_AHEAD, |later| {
             // Of one that its sender has read nothing is needed but the place of the output.
             let unread = if later.kind == Kind::ReadEvent { 0 } else { later.length as usize };
             self.pool.prefetch(later.chunk, unread.max(OUTPUT_BYTES_USUAL));
             self.executor.prefetch(later);
-        }
-        let Some(next) = self.inputs[input][lane].peek().filter(|next| next.kind.is_event()) else {
-            return;
-        };
-        // SAFETY: it waits in a lane of this core's, which is the only one to claim what comes through it.
-        let Some(event) = (unsafe { self.executor.read_ahead(next, &self.pool) }) else { return };
-        let partition = partition_of(next, self.program.routing(event));
-        self.program.prefetch(event, partition, &self.arena);
-        if let Some(identifiers) = &self.identifiers
-            && let Some(fingerprint) = self.program.identifier(event)
+        });
+        if let Some(later) = lane.peek_behind(READ_AHEAD).filter(|later| later.kind.is_event())
+            // SAFETY: it waits in a lane of this core's, which is the only one to claim what comes through it.
+            && let Some(event) = unsafe { self.executor.read_ahead(later, &self.pool) }
         {
-            identifiers.prefetch(fingerprint);
+            let partition = partition_of(later, self.program.routing(event));
+            self.program.prefetch_place(event, partition, &self.arena);
+            if let Some(identifiers) = &self.identifiers
+                && let Some(fingerprint) = self.program.identifier(event)
+            {
+                identifiers.prefetch(fingerprint);
+            }
+        }
+        if let Some(next) = lane.peek_behind(FOUND_AHEAD).filter(|next| next.kind.is_event())
+            // SAFETY: as above.
+            && let Some(event) = unsafe { self.executor.was_read(next) }
+        {
+            self.program.prefetch(event, partition_of(next, self.program.routing(event)), &self.arena);
         }
     }
 

@@ -36,7 +36,7 @@ pub trait Executor: Send {
     #[inline(always)]
     fn prefetch(&self, _descriptor: &Descriptor) {}
 
-    /// Reads an event that waits, so that what it is about can be fetched while the one before it is applied.
+    /// Reads an event that waits, so that what it is about can be fetched while those before it are applied.
     /// Reading it later, once it was claimed, gives the same. An executor whose events are read elsewhere does nothing.
     ///
     /// # Safety
@@ -46,6 +46,12 @@ pub trait Executor: Send {
         descriptor: &Descriptor,
         pool: &'a Pool,
     ) -> Option<&'a EventOf<'a, Self>>;
+
+    /// The event that waits, if it was read by now.
+    ///
+    /// # Safety
+    /// As [`Executor::read_ahead`].
+    unsafe fn was_read<'a>(&'a self, descriptor: &Descriptor) -> Option<&'a EventOf<'a, Self>>;
 
     /// The event in the chunk, which was claimed before. It stays where it was read to: what was just written in pieces
     /// would be copied only after everything before it was stored.

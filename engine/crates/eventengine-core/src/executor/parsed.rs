@@ -40,12 +40,6 @@ impl<S: Schema> Parsed<S> {
         Parsed { chunk, event }
     }
 
-    /// The chunk that was read, under the generation that it had.
-    #[inline(always)]
-    pub(super) fn chunk(&self) -> RawChunk {
-        self.chunk
-    }
-
     /// What came of it, where it lies: what was just written in pieces would be copied only after everything before it
     /// was stored.
     ///

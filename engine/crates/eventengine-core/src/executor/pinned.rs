@@ -1,6 +1,6 @@
 //! The pinned executor: an event is parsed and applied on the core's own thread, while it is in the cache.
 //!
-//! Owns the reading of one event ahead, so that what it is about is fetched while the one before it is applied, and the
+//! Owns the reading of a few events ahead, so that what they are about is fetched while others are applied, and the
 //! help of the I/O threads: while more events wait for the core than it can have missed, an I/O thread reads what it
 //! sends itself, for it has the payload in its cache. So the parsing, which is much of an event's work, moves to where
 //! there is time for it; no event waits for anybody, and none is read twice.
@@ -22,11 +22,16 @@ use crate::ring::{Descriptor, Kind, Producer};
 /// may not know yet.
 pub const BEHIND_EVENTS: u64 = 64;
 
+/// Events that the core has read and not yet claimed, at most. An older one is read again.
+const AHEAD_EVENTS_MAX: usize = 4;
+
 /// The core's side.
 pub struct Pinned<S: Schema> {
     schema: S,
-    /// Of an event that is not claimed yet.
-    ahead: Option<Parsed<S>>,
+    /// Of events that are not claimed yet, in turn; and whose they are, in one cache line.
+    ahead: [Option<Parsed<S>>; AHEAD_EVENTS_MAX],
+    ahead_of: [RawChunk; AHEAD_EVENTS_MAX],
+    next_ahead: usize,
     /// Of one that was claimed unread.
     claimed: Option<Parsed<S>>,
     helped: Arc<ParsedEvents<S>>,
@@ -52,7 +57,17 @@ pub fn pinned<S: Schema + 'static>(
         Box::new(Helper { schema: schema.clone(), helped: Arc::clone(&helped), behind_events })
     };
     let feeds = std::iter::repeat_with(helper).take(io_threads).collect();
-    (Pinned { schema, ahead: None, claimed: None, helped }, feeds)
+    (
+        Pinned {
+            schema,
+            ahead: [const { None }; AHEAD_EVENTS_MAX],
+            ahead_of: [RawChunk::NONE; AHEAD_EVENTS_MAX],
+            next_ahead: 0,
+            claimed: None,
+            helped,
+        },
+        feeds,
+    )
 }
 
 impl<S: Schema> Feed for Helper<S> {
@@ -64,6 +79,13 @@ impl<S: Schema> Feed for Helper<S> {
         // SAFETY: its descriptor was not pushed yet: the chunk, and with that its place, is this thread's.
         unsafe { self.helped.read(&mut self.schema, chunk, length, source) };
         Kind::ReadEvent
+    }
+}
+
+impl<S: Schema> Pinned<S> {
+    #[inline(always)]
+    fn place_ahead(&self, chunk: RawChunk) -> Option<usize> {
+        self.ahead_of.iter().position(|of| *of == chunk)
     }
 }
 
@@ -98,15 +120,32 @@ impl<S: Schema> Executor for Pinned<S> {
             // SAFETY: its sender is done with it since it was pushed, and only the caller is going to claim it.
             return unsafe { self.helped.get(chunk)?.event() }.ok();
         }
-        // One that was read and still waits, in another lane, is not read twice.
-        if self.ahead.as_ref().is_some_and(|ahead| pool.is_in_transit(ahead.chunk()))
-            || !pool.is_in_transit(chunk)
-        {
+        if !pool.is_in_transit(chunk) {
             return None;
         }
-        // SAFETY: nobody holds the chunk's right, and only the caller is going to claim it. It is handed out again under
-        // another generation only, and by that it is known that what was read is over.
-        unsafe { self.ahead.insert(Parsed::read(&mut self.schema, pool, chunk, length, source)).event().ok() }
+        let place = self.place_ahead(chunk).unwrap_or_else(|| {
+            let place = self.next_ahead;
+            self.next_ahead = (place + 1) % AHEAD_EVENTS_MAX;
+            self.ahead_of[place] = chunk;
+            // SAFETY: nobody holds the chunk's right, and only the caller is going to claim it. It is handed out again
+            // under another generation only, and by that it is known that what was read is over.
+            self.ahead[place] = Some(unsafe { Parsed::read(&mut self.schema, pool, chunk, length, source) });
+            place
+        });
+        // SAFETY: the caller leaves the chunk alone while it has the event.
+        unsafe { self.ahead[place].as_ref()?.event() }.ok()
+    }
+
+    #[inline(always)]
+    unsafe fn was_read<'a>(&'a self, descriptor: &Descriptor) -> Option<&'a EventOf<'a, Self>> {
+        let chunk = descriptor.chunk;
+        // SAFETY: as in `read_ahead`.
+        unsafe {
+            if descriptor.kind == Kind::ReadEvent {
+                return self.helped.get(chunk)?.event().ok();
+            }
+            self.ahead[self.place_ahead(chunk)?].as_ref()?.event().ok()
+        }
     }
 
     #[inline(always)]
@@ -125,9 +164,7 @@ impl<S: Schema> Executor for Pinned<S> {
             {
                 return parsed.event();
             }
-            if let Some(ahead) = &self.ahead
-                && ahead.chunk() == chunk
-            {
+            if let Some(ahead) = self.place_ahead(chunk).and_then(|place| self.ahead[place].as_ref()) {
                 return ahead.event();
             }
             self.claimed.insert(Parsed::read(&mut self.schema, pool, chunk, length, source)).event()

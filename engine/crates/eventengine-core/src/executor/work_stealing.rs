@@ -230,6 +230,10 @@ impl<S: Schema> Executor for WorkStealing<S> {
         None
     }
 
+    unsafe fn was_read<'a>(&'a self, _descriptor: &Descriptor) -> Option<&'a EventOf<'a, Self>> {
+        None
+    }
+
     fn read<'a>(
         &'a mut self,
         descriptor: &Descriptor,

@@ -57,6 +57,9 @@ pub trait Program<Event>: Send {
         None
     }
 
+    /// Fetches what [`Program::prefetch`] is going to need for an event. A hint, which changes nothing.
+    fn prefetch_place(&self, _event: &Event, _partition: u32, _arena: &Arena) {}
+
     /// Fetches what applying an event is going to need. A hint, which changes nothing.
     fn prefetch(&self, _event: &Event, _partition: u32, _arena: &Arena) {}
 

@@ -139,6 +139,10 @@ pub struct Move {
 }
 
 impl Move {
+    fn team_key(&self, partition: u32) -> Key {
+        Key { partition, kind: KIND_TEAM, district: self.district, team: self.team }
+    }
+
     /// Takes what the schema read. Which of the optional fields an event needs is a matter of its kind.
     fn check(event: &View<'_>) -> Option<Move> {
         // The schema bounds all of these to 32 bits.
@@ -241,9 +245,14 @@ impl Program<Move> for TreasureHunt {
     }
 
     #[inline]
+    fn prefetch_place(&self, event: &Move, partition: u32, arena: &Arena) {
+        arena.prefetch_place(&event.team_key(partition));
+    }
+
+    #[inline]
     fn prefetch(&self, event: &Move, partition: u32, arena: &Arena) {
         // Districts are few and in the cache; teams are many.
-        arena.prefetch(&Key { partition, kind: KIND_TEAM, district: event.district, team: event.team });
+        arena.prefetch(&event.team_key(partition));
     }
 
     fn apply(
@@ -255,7 +264,7 @@ impl Program<Move> for TreasureHunt {
     ) -> Result<(), Reason> {
         let Move { team, district, .. } = *event;
         let partition = origin.partition;
-        let team_key = Key { partition, kind: KIND_TEAM, district, team };
+        let team_key = event.team_key(partition);
         let district_key = Key { partition, kind: KIND_DISTRICT, district, team: 0 };
         let (team_slot, district_slot, new_team) = TreasureHunt::slots(arena, team_key, district_key)?;
 
