@@ -59,6 +59,13 @@ pub struct RawChunk {
     pub generation: u32,
 }
 
+impl Chunk {
+    /// The chunk's number and generation, without the right to it.
+    pub(crate) fn raw(&self) -> RawChunk {
+        RawChunk { index: self.index, generation: self.generation }
+    }
+}
+
 impl RawChunk {
     /// Stands for "no chunk" in a descriptor.
     pub const NONE: RawChunk = RawChunk { index: NONE, generation: 0 };
@@ -220,7 +227,7 @@ impl Pool {
     /// Gives up the right to a chunk so that it can travel through a ring.
     pub fn send(&self, chunk: Chunk) -> RawChunk {
         self.state(chunk.index).store(chunk.generation | IN_TRANSIT, Ordering::Release);
-        RawChunk { index: chunk.index, generation: chunk.generation }
+        chunk.raw()
     }
 
     /// Takes the right to a chunk that was sent. Each sending can be claimed once.

@@ -19,9 +19,6 @@ const FETCHED_AHEAD: u64 = 4;
 /// Events between the next one and the one that is read, so that it is known where to look for its slots.
 const READ_AHEAD: u64 = 2;
 
-/// Events between the next one and the one whose slots are asked for.
-const FOUND_AHEAD: u64 = 0;
-
 /// Bytes of a chunk that an output usually takes.
 const OUTPUT_BYTES_USUAL: usize = 360;
 
@@ -103,7 +100,7 @@ impl<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>> Core<X, P> {
                 identifiers.prefetch(fingerprint);
             }
         }
-        if let Some(next) = lane.peek_behind(FOUND_AHEAD).filter(|next| next.kind.is_event())
+        if let Some(next) = lane.peek().filter(|next| next.kind.is_event())
             // SAFETY: as above.
             && let Some(event) = unsafe { self.executor.was_read(next) }
         {

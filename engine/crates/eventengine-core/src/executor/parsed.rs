@@ -1,6 +1,7 @@
-//! Parsed events on their way to the core: a table beside the slab, with a place for each chunk.
+//! Parsed events: one by itself, and a table of those on their way to the core, with a place for each chunk.
 //!
-//! Owns the events that another thread than the core's has read. An event's place is written by whoever has its chunk's
+//! Owns how a payload becomes an event that outlives the reading, and those that another thread than the core's has
+//! read. Their table lies beside the slab. An event's place is written by whoever has its chunk's
 //! payload to itself, and read by the core after that thread has handed the event over by some store that the core has
 //! seen; this module makes no order of its own. A place knows its chunk's generation, so that what was read of an earlier
 //! payload is never taken for a later one's. What an event borrows are its chunk's bytes, which live as long as the pool.
@@ -38,6 +39,12 @@ impl<S: Schema> Parsed<S> {
         // SAFETY: the same type but for the lifetime, which `event` shortens again; events are `Copy`.
         let event = unsafe { std::ptr::from_ref(&event).cast::<Result<S::Event<'static>, Refusal>>().read() };
         Parsed { chunk, event }
+    }
+
+    /// Whether it was read since the chunk was handed out.
+    #[inline(always)]
+    pub(super) fn is_of(&self, chunk: RawChunk) -> bool {
+        self.chunk == chunk
     }
 
     /// What came of it, where it lies: what was just written in pieces would be copied only after everything before it
@@ -95,7 +102,7 @@ impl<S: Schema> ParsedEvents<S> {
         let place = self.places.get(chunk.index as usize)?;
         // SAFETY: left alone meanwhile.
         let parsed = place.0.with(|place| unsafe { &*place }).as_ref();
-        parsed.filter(|parsed| parsed.chunk == chunk)
+        parsed.filter(|parsed| parsed.is_of(chunk))
     }
 
     /// Asks for the place of a chunk that is going to be read.

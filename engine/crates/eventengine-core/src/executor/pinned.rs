@@ -3,7 +3,7 @@
 //! Owns the reading of a few events ahead, so that what they are about is fetched while others are applied, and the
 //! help of the I/O threads: while more events wait for the core than it can have missed, an I/O thread reads what it
 //! sends itself, for it has the payload in its cache. So the parsing, which is much of an event's work, moves to where
-//! there is time for it; no event waits for anybody, and none is read twice.
+//! there is time for it; no event waits for anybody, and one is read twice only if others overtook it in the meantime.
 //!
 //! Rules of order:
 //! - An event that its I/O thread has read is pushed as such ([`Kind::ReadEvent`]): the ring's own order is what makes it
@@ -28,9 +28,8 @@ const AHEAD_EVENTS_MAX: usize = 4;
 /// The core's side.
 pub struct Pinned<S: Schema> {
     schema: S,
-    /// Of events that are not claimed yet, in turn; and whose they are, in one cache line.
+    /// Of events that are not claimed yet, in turn.
     ahead: [Option<Parsed<S>>; AHEAD_EVENTS_MAX],
-    ahead_of: [RawChunk; AHEAD_EVENTS_MAX],
     next_ahead: usize,
     /// Of one that was claimed unread.
     claimed: Option<Parsed<S>>,
@@ -58,14 +57,7 @@ pub fn pinned<S: Schema + 'static>(
     };
     let feeds = std::iter::repeat_with(helper).take(io_threads).collect();
     (
-        Pinned {
-            schema,
-            ahead: [const { None }; AHEAD_EVENTS_MAX],
-            ahead_of: [RawChunk::NONE; AHEAD_EVENTS_MAX],
-            next_ahead: 0,
-            claimed: None,
-            helped,
-        },
+        Pinned { schema, ahead: [const { None }; AHEAD_EVENTS_MAX], next_ahead: 0, claimed: None, helped },
         feeds,
     )
 }
@@ -85,7 +77,20 @@ impl<S: Schema> Feed for Helper<S> {
 impl<S: Schema> Pinned<S> {
     #[inline(always)]
     fn place_ahead(&self, chunk: RawChunk) -> Option<usize> {
-        self.ahead_of.iter().position(|of| *of == chunk)
+        self.ahead.iter().position(|ahead| ahead.as_ref().is_some_and(|ahead| ahead.is_of(chunk)))
+    }
+
+    /// What came of an event that was pushed, if it was read by now.
+    ///
+    /// # Safety
+    /// Its chunk is not handed out anew for as long as the result is borrowed.
+    #[inline(always)]
+    unsafe fn parsed(&self, kind: Kind, chunk: RawChunk) -> Option<&Parsed<S>> {
+        if kind == Kind::ReadEvent {
+            // SAFETY: its sender is done with the place since the event was pushed, until the chunk is handed out anew.
+            return unsafe { self.helped.get(chunk) };
+        }
+        self.ahead[self.place_ahead(chunk)?].as_ref()
     }
 }
 
@@ -117,8 +122,8 @@ impl<S: Schema> Executor for Pinned<S> {
     ) -> Option<&'a EventOf<'a, Self>> {
         let Descriptor { kind, chunk, length, source, .. } = *descriptor;
         if kind == Kind::ReadEvent {
-            // SAFETY: its sender is done with it since it was pushed, and only the caller is going to claim it.
-            return unsafe { self.helped.get(chunk)?.event() }.ok();
+            // SAFETY: only the caller is going to claim the chunk, and leaves it alone while it has the event.
+            return unsafe { self.parsed(kind, chunk)?.event() }.ok();
         }
         if !pool.is_in_transit(chunk) {
             return None;
@@ -126,7 +131,6 @@ impl<S: Schema> Executor for Pinned<S> {
         let place = self.place_ahead(chunk).unwrap_or_else(|| {
             let place = self.next_ahead;
             self.next_ahead = (place + 1) % AHEAD_EVENTS_MAX;
-            self.ahead_of[place] = chunk;
             // SAFETY: nobody holds the chunk's right, and only the caller is going to claim it. It is handed out again
             // under another generation only, and by that it is known that what was read is over.
             self.ahead[place] = Some(unsafe { Parsed::read(&mut self.schema, pool, chunk, length, source) });
@@ -138,14 +142,8 @@ impl<S: Schema> Executor for Pinned<S> {
 
     #[inline(always)]
     unsafe fn was_read<'a>(&'a self, descriptor: &Descriptor) -> Option<&'a EventOf<'a, Self>> {
-        let chunk = descriptor.chunk;
         // SAFETY: as in `read_ahead`.
-        unsafe {
-            if descriptor.kind == Kind::ReadEvent {
-                return self.helped.get(chunk)?.event().ok();
-            }
-            self.ahead[self.place_ahead(chunk)?].as_ref()?.event().ok()
-        }
+        unsafe { self.parsed(descriptor.kind, descriptor.chunk)?.event() }.ok()
     }
 
     #[inline(always)]
@@ -153,21 +151,19 @@ impl<S: Schema> Executor for Pinned<S> {
         &'a mut self,
         descriptor: &Descriptor,
         pool: &'a Pool,
-        _held: &'a mut Chunk,
+        held: &'a mut Chunk,
     ) -> Result<&'a EventOf<'a, Self>, Refusal> {
-        let Descriptor { kind, chunk, length, source, .. } = *descriptor;
-        // SAFETY: the chunk is borrowed, and with it what the event borrows. Its place is its sender's only before it was
-        // pushed and after it was handed out anew.
+        let Descriptor { kind, length, source, .. } = *descriptor;
+        let chunk = held.raw();
+        // SAFETY: the chunk is borrowed, and with it what the event borrows.
         unsafe {
-            if kind == Kind::ReadEvent
-                && let Some(parsed) = self.helped.get(chunk)
-            {
-                return parsed.event();
+            match self.parsed(kind, chunk) {
+                // The compiler doesn't see that this borrow ends where nothing was read.
+                Some(parsed) => Ok(&*std::ptr::from_ref(parsed.event()?)),
+                None => {
+                    self.claimed.insert(Parsed::read(&mut self.schema, pool, chunk, length, source)).event()
+                }
             }
-            if let Some(ahead) = self.place_ahead(chunk).and_then(|place| self.ahead[place].as_ref()) {
-                return ahead.event();
-            }
-            self.claimed.insert(Parsed::read(&mut self.schema, pool, chunk, length, source)).event()
         }
     }
 }

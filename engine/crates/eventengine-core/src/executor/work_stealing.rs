@@ -238,9 +238,10 @@ impl<S: Schema> Executor for WorkStealing<S> {
         &'a mut self,
         descriptor: &Descriptor,
         pool: &'a Pool,
-        _held: &'a mut Chunk,
+        held: &'a mut Chunk,
     ) -> Result<&'a EventOf<'a, Self>, Refusal> {
-        let Descriptor { chunk, length, source, .. } = *descriptor;
+        let Descriptor { length, source, .. } = *descriptor;
+        let chunk = held.raw();
         // SAFETY: the chunk is borrowed, and with it what the event borrows. If the state says that a worker is done with
         // it, nobody writes there until the chunk is used again.
         unsafe {
