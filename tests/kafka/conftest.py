@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from eventengine_harness.broker_proxies import BrokerProxy
 from eventengine_harness.brokers import Broker, LoopbackKafka
+from eventengine_harness.control_planes import free_port
 from eventengine_harness.engines import EngineProcesses
 from eventengine_harness.hunt_stages import HuntStage
 from eventengine_harness.processes import tail_of
@@ -52,6 +54,20 @@ def stage(kafka: Broker, processes: EngineProcesses, unique: str) -> HuntStage:
 def own_stage(own_kafka: Broker, processes: EngineProcesses, unique: str) -> HuntStage:
     """A hunt on a broker that the test may stop; its topics are not created yet."""
     return HuntStage(own_kafka, processes, unique)
+
+
+@pytest.fixture
+def broker_proxy() -> Iterator[BrokerProxy]:
+    """What stands before the broker of `proxied_stage`."""
+    with BrokerProxy(free_port()) as running:
+        yield running
+
+
+@pytest.fixture
+def proxied_stage(broker_proxy: BrokerProxy, processes: EngineProcesses, unique: str) -> Iterator[HuntStage]:
+    """A hunt on a broker that everybody reaches through the proxy; its topics are not created yet."""
+    with LoopbackKafka(port=broker_proxy.broker_port, advertised_port=broker_proxy.port) as running:
+        yield HuntStage(running.broker, processes, unique)
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from confluent_kafka import Producer
+from eventengine_harness.broker_proxies import BrokerProxy
 from eventengine_harness.engines import lag_events, running_partitions
 from eventengine_harness.hunt_stages import PARTITIONS, HuntStage
 from eventengine_harness.records import committed_offsets, end_offsets, read_topic
@@ -152,6 +153,24 @@ def test_a_broker_that_restarts_under_load_costs_no_event(own_stage: HuntStage) 
     require_exact(own_stage.audit())
     assert own_stage.check_outputs() == result["acknowledged"] == 6000
     own_stage.wait_until_drained(engine)
+
+
+def test_a_broker_that_names_no_broker_for_a_moment_costs_no_event(
+    proxied_stage: HuntStage, broker_proxy: BrokerProxy
+) -> None:
+    """As a single broker does until its controller has registered it: clients then know of nobody to ask."""
+    proxied_stage.create_topics()
+    engine = proxied_stage.run_engine()
+    load = proxied_stage.start_load("--rate", "600", "--duration", "10s")
+    engine.wait_for_sample(lambda sample: sample.counters.events_applied > 1000, "1000 events applied")
+    with broker_proxy.without_brokers():
+        misled = {"eventengine", "eventengine-load"}
+        wait_for(lambda: broker_proxy.misled >= misled, "metadata that name no broker", SOON_SECONDS)
+    result = proxied_stage.finish_load(load)
+    engine.wait_until_ready(SOON_SECONDS)
+    require_exact(proxied_stage.audit())
+    assert proxied_stage.check_outputs() == result["acknowledged"] == 6000
+    proxied_stage.wait_until_drained(engine)
 
 
 def test_malformed_events_become_dead_letters_with_reason_and_offset(stage: HuntStage) -> None:

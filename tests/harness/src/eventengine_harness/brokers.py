@@ -79,6 +79,7 @@ class Broker:
         settings: Broker settings that override the ones here.
         secured_port: A further port, for clients that log in (SASL PLAIN) as one of USERS; 0 for none.
         encrypted_port: Another one, for those who do so with SCRAM over TLS; 0 for none, and given together.
+        advertised_port: Where clients are to reach it instead of at `port`, through a proxy; 0 for no such thing.
     """
 
     folder: Path
@@ -91,6 +92,7 @@ class Broker:
     settings: Mapping[str, str] = field(default_factory=dict)
     secured_port: int = 0
     encrypted_port: int = 0
+    advertised_port: int = 0
 
     @property
     def secured_bootstrap_servers(self) -> str:
@@ -110,7 +112,7 @@ class Broker:
     @property
     def bootstrap_servers(self) -> str:
         """What clients are given as `bootstrap.servers`."""
-        return f"{self.host}:{self.port}"
+        return f"{self.host}:{self.advertised_port or self.port}"
 
     @property
     def data_folder(self) -> Path:
@@ -251,7 +253,7 @@ class Broker:
             "listeners": (
                 f"PLAINTEXT://{self.host}:{self.port},CONTROLLER://{LOOPBACK}:{self.controller_port}"
             ),
-            "advertised.listeners": f"PLAINTEXT://{self.host}:{self.port}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
             "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
             "log.dirs": str(self.data_folder),
             "auto.create.topics.enable": "false",
@@ -289,18 +291,14 @@ class Broker:
         self._key_store.write_bytes(pair.key.read_bytes() + pair.certificate.read_bytes())
 
     def _secured_listeners(self) -> dict[str, str]:
-        listeners = ",".join(
-            [
-                f"PLAINTEXT://{self.host}:{self.port}",
-                f"SECURED://{self.secured_bootstrap_servers}",
-                f"ENCRYPTED://{self.encrypted_bootstrap_servers}",
-            ]
-        )
+        secured = f"SECURED://{self.secured_bootstrap_servers},ENCRYPTED://{self.encrypted_bootstrap_servers}"
         users = " ".join(f'user_{name}="{password}"' for name, password in USERS.items())
         login = "org.apache.kafka.common.security"
         return {
-            "listeners": f"{listeners},CONTROLLER://{LOOPBACK}:{self.controller_port}",
-            "advertised.listeners": listeners,
+            "listeners": (
+                f"PLAINTEXT://{self.host}:{self.port},{secured},CONTROLLER://{LOOPBACK}:{self.controller_port}"
+            ),
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers},{secured}",
             "listener.security.protocol.map": (
                 "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_PLAINTEXT,ENCRYPTED:SASL_SSL"
             ),
@@ -328,14 +326,24 @@ class LoopbackKafka(OwnedInstance[Path]):
         name: Of the instance; a name of its own unless given.
         settings: Broker settings that override the ones of `Broker`.
         host: The address to listen on and advertise; another one of this machine for clients elsewhere.
+        port: The port for clients; a free one unless given.
+        advertised_port: As `Broker`'s.
     """
 
     def __init__(
-        self, name: str | None = None, *, settings: Mapping[str, str] | None = None, host: str = LOOPBACK
+        self,
+        name: str | None = None,
+        *,
+        settings: Mapping[str, str] | None = None,
+        host: str = LOOPBACK,
+        port: int = 0,
+        advertised_port: int = 0,
     ) -> None:
         super().__init__(name or f"{LOOPBACK_INSTANCE}-{secrets.token_hex(4)}")
         self._settings = dict(settings or {})
         self._host = host
+        self._port = port
+        self._advertised_port = advertised_port
         self._broker: Broker | None = None
 
     @property
@@ -352,10 +360,11 @@ class LoopbackKafka(OwnedInstance[Path]):
     def _start(self, ledger: Ledger, needs: Path) -> None:
         launcher = Launcher(ledger.marker, ledger.folder / "logs", ledger)
         self._broker = Broker(
-            *(ledger.folder, launcher, needs, self._host, free_port(self._host), free_port()),
+            *(ledger.folder, launcher, needs, self._host, self._port or free_port(self._host), free_port()),
             settings=self._settings,
             secured_port=free_port(self._host),
             encrypted_port=free_port(self._host),
+            advertised_port=self._advertised_port,
         )
         self._broker.start()
         self._broker.wait_until_ready()

@@ -13,6 +13,8 @@ use std::time::Duration;
 use rdkafka_sys as rd;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
+use super::bootstrap;
+
 const TEXT_BYTES: usize = 512;
 
 /// An error of the client or a broker.
@@ -129,6 +131,7 @@ pub trait Rebalance: Send {
 /// What the client's callbacks know. Boxed, so that its address stays.
 #[derive(Default)]
 struct Context {
+    bootstrap_servers: CString,
     last_error: Mutex<Option<KafkaError>>,
     rebalance: Mutex<Option<Box<dyn Rebalance>>>,
 }
@@ -150,6 +153,24 @@ unsafe extern "C" fn on_error(
             *last = Some(KafkaError { message, ..KafkaError::from_code(code) });
         }
     }
+}
+
+unsafe extern "C" fn on_statistics(
+    client: *mut rd::rd_kafka_t,
+    json: *mut c_char,
+    json_bytes: usize,
+    opaque: *mut c_void,
+) -> c_int {
+    // SAFETY: the opaque is the context, which lives as long as the client; the text is librdkafka's, of that size,
+    // and it frees it after the zero returned here.
+    unsafe {
+        let context = &*opaque.cast::<Context>();
+        let statistics = std::slice::from_raw_parts(json.cast::<u8>(), json_bytes);
+        if bootstrap::add_if_needed(client, statistics, &context.bootstrap_servers) {
+            crate::log::warning("kafka", bootstrap::ADDED);
+        }
+    }
+    0
 }
 
 unsafe extern "C" fn on_log(
@@ -198,6 +219,8 @@ pub struct Partitions {
 
 // SAFETY: a plain list that librdkafka ties to no thread.
 unsafe impl Send for Partitions {}
+// SAFETY: who shares it only reads it.
+unsafe impl Sync for Partitions {}
 
 impl Default for Partitions {
     fn default() -> Partitions {
@@ -357,6 +380,11 @@ pub struct GroupMetadata {
     metadata: NonNull<rd::rd_kafka_consumer_group_metadata_t>,
 }
 
+// SAFETY: a plain value that librdkafka ties to no thread.
+unsafe impl Send for GroupMetadata {}
+// SAFETY: it never changes.
+unsafe impl Sync for GroupMetadata {}
+
 impl Drop for GroupMetadata {
     fn drop(&mut self) {
         // SAFETY: owned by this value.
@@ -410,7 +438,12 @@ impl Client {
     ) -> Result<Client, KafkaError> {
         crate::log::hide(properties);
         let member = rebalance.is_some();
-        let context = Box::new(Context { rebalance: Mutex::new(rebalance), ..Context::default() });
+        let bootstrap_servers = properties.get("bootstrap.servers").map_or("", String::as_str);
+        let context = Box::new(Context {
+            bootstrap_servers: c_string(bootstrap_servers)?,
+            rebalance: Mutex::new(rebalance),
+            ..Context::default()
+        });
         let mut message = [0 as c_char; TEXT_BYTES];
         // SAFETY: the configuration is destroyed on failure and taken over by the client on success; the
         // callbacks' opaque is the boxed context, which is dropped after the client.
@@ -439,6 +472,7 @@ impl Client {
             rd::rd_kafka_conf_set_opaque(configuration, (&raw const *context).cast_mut().cast());
             rd::rd_kafka_conf_set_error_cb(configuration, Some(on_error));
             rd::rd_kafka_conf_set_log_cb(configuration, Some(on_log));
+            rd::rd_kafka_conf_set_stats_cb(configuration, Some(on_statistics));
             if member {
                 rd::rd_kafka_conf_set_rebalance_cb(configuration, Some(on_rebalance));
             }
@@ -468,15 +502,15 @@ impl Client {
         if !error.is_unanswered() {
             return error;
         }
-        self.poll();
+        self.take_reports(Duration::ZERO);
         let reported = self.context.as_ref().and_then(|context| context.last_error.lock().ok()?.clone());
         reported.unwrap_or(error)
     }
 
-    /// Runs callbacks that wait in the main queue.
-    pub fn poll(&self) {
+    /// Runs callbacks that are in the main queue or come to it in that time.
+    pub fn take_reports(&self, wait: Duration) {
         // SAFETY: a valid client.
-        unsafe { rd::rd_kafka_poll(self.raw(), 0) };
+        unsafe { rd::rd_kafka_poll(self.raw(), milliseconds(wait)) };
     }
 
     /// The error that made the client unusable, if there is one.
@@ -691,7 +725,8 @@ impl Client {
         unsafe { KafkaError::check(rd::rd_kafka_begin_transaction(self.raw())) }
     }
 
-    /// Adds consumed offsets to the transaction, as the given member of the group.
+    /// Adds consumed offsets to the transaction, as the given member of the group. It may never return (see
+    /// `attendants`).
     pub fn send_offsets(
         &self,
         offsets: &Partitions,

@@ -4,6 +4,8 @@
 //! other modules hold one role each. Every call that waits has a timeout, every retry
 //! a growing pause with a bound.
 
+mod attendants;
+pub mod bootstrap;
 pub mod client;
 pub mod lag;
 pub mod publisher;

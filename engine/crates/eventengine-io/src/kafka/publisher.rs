@@ -24,6 +24,7 @@ use eventengine_core::pool::Releaser;
 use eventengine_core::ring::{Consumer, Descriptor, Kind};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
+use super::attendants::Attendants;
 use super::client::{Client, KafkaError, Partitions, Properties, Topic};
 use super::refusals;
 use super::topics::{TopicError, client_properties, prepare_outputs};
@@ -54,12 +55,13 @@ pub struct Parts {
     pub replies: Replies,
 }
 
-/// A producer that is ready for transactions, with its topics. The topics go first when it is dropped.
+/// A producer that is ready for transactions, with its topics. When it is dropped the topics go first.
 struct Connection {
     output: Option<Topic>,
     dead_letter: Topic,
     changelog: Topic,
-    producer: Client,
+    attendants: Attendants,
+    producer: Arc<Client>,
 }
 
 /// Why a transaction failed.
@@ -169,11 +171,10 @@ impl Publisher {
         if handled > 0 {
             self.parts.shared.core_waker.wake();
         }
-        if let Some(connection) = &self.connection {
-            connection.producer.poll();
-            if let Some(error) = connection.producer.fatal_error() {
-                self.fail(Failure::Fatal(error.message));
-            }
+        if let Some(connection) = &self.connection
+            && let Some(error) = connection.producer.fatal_error()
+        {
+            self.fail(Failure::Fatal(error.message));
         }
         if let Err(failure) = self.queue_held() {
             self.fail(failure);
@@ -339,9 +340,6 @@ impl Publisher {
                 Err(error)
                     if error.code == Code::RD_KAFKA_RESP_ERR__QUEUE_FULL && Instant::now() < deadline =>
                 {
-                    if let Some(connection) = &self.connection {
-                        connection.producer.poll();
-                    }
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 Err(error) => return Err(failure(&self.parts.shared.config, "queueing a record", error)),
@@ -421,8 +419,9 @@ impl Publisher {
             return Err(Failure::Abort("a reset was asked for".to_owned()));
         }
         let deadline = Instant::now() + self.timeout;
+        let offsets = Arc::new((offsets, metadata));
         self.call_until(deadline, "sending offsets", |connection| {
-            connection.producer.send_offsets(&offsets, &metadata, CALL)
+            connection.attendants.send_offsets(&offsets, CALL)
         })
     }
 
@@ -439,7 +438,6 @@ impl Publisher {
                     Err(error)
                         if error.code == Code::RD_KAFKA_RESP_ERR__QUEUE_FULL && Instant::now() < deadline =>
                     {
-                        connection.producer.poll();
                         std::thread::sleep(Duration::from_millis(2));
                     }
                     Err(error) => return Err(failure(&self.parts.shared.config, "queueing state", error)),
@@ -540,11 +538,17 @@ impl Publisher {
             shared.health.dead(format!("the producer's properties can't be used: {error}"));
             error.message
         })?;
+        let producer = Arc::new(producer);
+        let attendants = Attendants::start(&producer).map_err(|error| {
+            shared.health.dead(format!("no threads for the producer: {error}"));
+            error.to_string()
+        })?;
         let topic = |name: &str| producer.topic(name).map_err(|error| error.message);
         let connection = Connection {
             output: config.kafka_sink().map(|sink| topic(&sink.topic)).transpose()?,
             dead_letter: topic(&config.dead_letter.topic)?,
             changelog: topic(&config.changelog.topic)?,
+            attendants,
             producer,
         };
         let begun = Instant::now();

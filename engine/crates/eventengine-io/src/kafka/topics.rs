@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
+use super::bootstrap;
 use super::client::{Client, KafkaError, Properties};
 use crate::config::{Config, KafkaSource};
 
@@ -35,6 +36,7 @@ pub fn client_properties(
         ("socket.connection.setup.timeout.ms", "5000"),
         ("topic.metadata.refresh.interval.ms", "60000"),
         ("client.id", "eventengine"),
+        bootstrap::STATISTICS_INTERVAL,
     ] {
         properties.insert(name.to_owned(), value.to_owned());
     }

@@ -4,8 +4,9 @@
 //! clients place them, so that a key's events keep their order in one partition. A
 //! full queue makes the sender wait; nothing is dropped.
 
-use std::sync::Arc;
+use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -19,6 +20,7 @@ use rdkafka::statistics::Statistics;
 use super::plan::KafkaTarget;
 use super::report::Counts;
 use crate::Error;
+use crate::kafka::bootstrap;
 
 /// How long a broker may take to answer the first questions.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
@@ -27,11 +29,21 @@ const STATISTICS_INTERVAL_MILLISECONDS: &str = "100";
 /// Pause while the queue is full.
 const FULL_PAUSE: Duration = Duration::from_micros(500);
 
+/// The client, for its own callbacks.
+struct Handle(*mut rdkafka_sys::rd_kafka_t);
+
+// SAFETY: librdkafka's clients belong to no thread.
+unsafe impl Send for Handle {}
+// SAFETY: nor need calls to them be one at a time.
+unsafe impl Sync for Handle {}
+
 /// Hands delivery reports to the counts.
 struct Reports {
     counts: Arc<Counts>,
+    bootstrap_servers: CString,
+    client: OnceLock<Handle>,
     /// Whether the broker has given the producer its id, without which nothing is sent.
-    identified: Arc<AtomicBool>,
+    identified: AtomicBool,
 }
 
 impl ClientContext for Reports {
@@ -39,9 +51,17 @@ impl ClientContext for Reports {
         self.counts.note_trouble(&format!("{error}: {reason}"));
     }
 
-    fn stats(&self, statistics: Statistics) {
-        if statistics.eos.is_some_and(|state| state.idemp_state == "Assigned") {
-            self.identified.store(true, Ordering::Relaxed);
+    fn stats_raw(&self, statistics: &[u8]) {
+        if let Some(client) = self.client.get() {
+            // SAFETY: callbacks run while the producer lives.
+            if unsafe { bootstrap::add_if_needed(client.0, statistics, &self.bootstrap_servers) } {
+                self.counts.note_trouble(bootstrap::ADDED);
+            }
+        }
+        if !self.identified.load(Ordering::Relaxed) {
+            let told = serde_json::from_slice::<Statistics>(statistics);
+            let assigned = |told: Statistics| told.eos.is_some_and(|state| state.idemp_state == "Assigned");
+            self.identified.store(told.is_ok_and(assigned), Ordering::Relaxed);
         }
     }
 }
@@ -90,15 +110,20 @@ impl KafkaSender {
             .set("statistics.interval.ms", STATISTICS_INTERVAL_MILLISECONDS)
             .set("queue.buffering.max.messages", queue_events_max.to_string())
             .set("message.timeout.ms", message_timeout.as_millis().max(1000).to_string());
-        let identified = Arc::new(AtomicBool::new(false));
-        let reports = Reports { counts, identified: Arc::clone(&identified) };
-        let producer = configuration.create_with_context(reports).map_err(|error| Error::Configuration {
-            path: "properties".to_owned(),
-            message: error.to_string(),
-        })?;
+        let wrong = |message: String| Error::Configuration { path: "properties".to_owned(), message };
+        let reports = Reports {
+            counts,
+            bootstrap_servers: CString::new(bootstrap.clone()).map_err(|error| wrong(error.to_string()))?,
+            client: OnceLock::new(),
+            identified: AtomicBool::new(false),
+        };
+        let producer: ThreadedProducer<Reports> =
+            configuration.create_with_context(reports).map_err(|error| wrong(error.to_string()))?;
+        let reports = producer.client().context();
+        reports.client.get_or_init(|| Handle(producer.client().native_ptr()));
         // The schedule begins with a client that can send: getting there is not the target's latency.
         let deadline = Instant::now() + FIRST_ANSWER;
-        while !identified.load(Ordering::Relaxed) {
+        while !reports.identified.load(Ordering::Relaxed) {
             if Instant::now() >= deadline {
                 return Err(Error::Engine(format!("the broker at {bootstrap} gives the producer no id")));
             }
