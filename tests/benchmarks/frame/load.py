@@ -23,7 +23,7 @@ from eventengine_harness.locations import TESTS
 from frame import peers, programs
 from frame.context import Context
 from frame.histograms import Histogram
-from frame.tables import Row, megabytes, milliseconds, quantity
+from frame.tables import Row, megabytes, milliseconds, quantity, span
 
 ENGINE: Final = TESTS / "benchmarks" / "engine.yaml"
 OURS: Final = "eventengine"
@@ -44,6 +44,7 @@ COLUMNS: Final = (
     "p99.9",
     "max",
     "peak RSS",
+    "CPUs' round trip",
     "hiccup p99.9",
     "runs",
 )
@@ -110,6 +111,13 @@ class Result:
         """Whether the platform left every run alone."""
         return all(document["disturbance"]["quiet"] for document in self.documents)
 
+    @property
+    def round_trips_nanoseconds(self) -> list[int]:
+        """What a cache line took between the CPUs and back, before and after each run; none with one CPU."""
+        return [
+            trip for document in self.documents for trip in document["disturbance"]["round_trip_nanoseconds"]
+        ]
+
     def most(self, name: str) -> float:
         """The greatest value of a figure over the runs; HarnessError if a run didn't tell it."""
         values = [document.get(name) for document in self.documents]
@@ -145,6 +153,7 @@ class Result:
             "yes" if self.sustained else "no",
             *(milliseconds(figures[name]) for name in ("p50", "p99", "p999", "max")),
             megabytes(self.most("peak_rss_bytes")),
+            span(self.round_trips_nanoseconds, "ns"),
             milliseconds(hiccup) + ("" if self.quiet else " (disturbed)"),
             str(len(self.documents)),
         ]

@@ -1,9 +1,10 @@
-"""What disturbed a run: pressure stall information, stolen time and the hiccup meter.
+"""What disturbed a run: pressure stall information, stolen time and the hiccup meter; and how near the CPUs were.
 
 Owns the readings before and after a run and their difference. The meter is a program of ours: two threads, one bound
 to each of two CPUs, that sleep a millisecond over and over and record by how much they woke late. They run at
 real-time priority where that is allowed, so that they see what the platform does to a thread, not what the measured
-program does.
+program does. Before and after it measures how long a cache line takes between the CPUs and back: a virtual machine may
+be moved while it runs, to CPUs that share a cache or do not.
 """
 
 from __future__ import annotations
@@ -105,5 +106,8 @@ class Disturbance:
             **shares(self._before, reading()),
             "hiccups": hiccups.figures(),
             "hiccup_meter_real_time": document["real_time"],
+            "round_trip_nanoseconds": [
+                trip for trip in document["round_trip_nanoseconds"] if trip is not None
+            ],
             "quiet": hiccups.quantile(0.999) <= QUIET_HICCUP_NANOSECONDS,
         }

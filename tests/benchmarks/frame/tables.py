@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+WRITTEN_TOGETHER: Final = ("", "×", "%")
+"""Units without a space before them."""
 COLUMNS: Final = ("what", "reached", "target", "margin", "holds", "note")
 
 
@@ -147,15 +149,26 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A figure with as many digits as mean something, and its unit."""
-    if value != 0 and abs(value) < 10:
+    """A figure with as many digits as mean something, and its unit; a whole number has no others."""
+    if isinstance(value, int):
+        text = f"{value:,}"
+    elif value != 0 and abs(value) < 10:
         text = f"{value:.3g}"
     elif abs(value) < 100:
         text = f"{value:.1f}"
     else:
         text = f"{value:,.0f}"
-    separator = "" if unit in ("", "×", "%") else " "
+    separator = "" if unit in WRITTEN_TOGETHER else " "
     return f"{text}{separator}{unit}"
+
+
+def span(values: Sequence[float], unit: str) -> str:
+    """The least and the greatest of some figures; nothing if there are none."""
+    if not values:
+        return ""
+    ends = dict.fromkeys(quantity(value, "") for value in (min(values), max(values)))
+    separator = "" if unit in WRITTEN_TOGETHER else " "
+    return f"{' to '.join(ends)}{separator}{unit}"
 
 
 def milliseconds(nanoseconds: float) -> str:

@@ -1,18 +1,21 @@
 """Throughput: the highest rate that each system sustains, and the article's 2.5 M events a second.
 
-A sweep finds each system's rate: how many events it takes when it is given as many as it takes, then open-loop runs
+A search finds a system's rate: how many events it takes when it is given as many as it takes, then open-loop runs
 at shares of that, above it as long as they are sustained, else below it until one is. The events of a corpus are the
 same bytes for every system, the work is the same (tests/benchmarks/frame/load.py says what counts as sustained), and
-systems take turns.
+systems take turns. First each system's rate is looked for; then ours and the best peer's again, in pairs whose two
+searches follow each other at once, for a machine's pace changes within minutes: the ratio is the median of the pairs'.
 """
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from frame.context import Context, alternating
 from frame.load import COLUMNS, OURS, OWN, Load, Result, Systems, highest_sustained
-from frame.tables import Detail, Row, Table
+from frame.tables import Detail, Row, Table, quantity, span
 
 CORPORA: Final = {"148 B": "flat-148", "700 B": "hunt-700"}
 RATIO: Final = 3.0
@@ -22,61 +25,89 @@ CHUNKS: Final = 10_240
 ARTICLE_RATE: Final = 2_500_000
 SHORT_SHARES: Final = (1.4, 1.2, 1.1, 1.0, 0.95, 0.9, 0.8, 0.7, 0.55, 0.4, 0.25)
 LONG_SHARES: Final = (1.5, 1.4, 1.3, 1.2, 1.1, 1.05, 1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.25)
+PAIR_COLUMNS: Final = ("pair", "ours, events/s", "the peer's, events/s", "ratio", "CPUs' round trip")
+
+Found = Mapping[str, Sequence[Result | None]]
+"""By system and round, the result at its highest rate; None if it sustained none of those that were tried."""
+Pair = tuple[Result | None, Result | None]
+"""Ours and the peer's, of one round."""
 
 
-def sweep(context: Context, systems: Systems, corpus: str) -> dict[str, list[Result]]:
-    """The best sustained result of each system and round; a round in which nothing was sustained has none."""
+def search(context: Context, systems: Systems, corpus: str, names: Sequence[str], rounds: int) -> Found:
+    """Look for the rates of some systems, in turns."""
     file = context.corpus(corpus)
     seconds = context.choose(3, 5)
     shares = LONG_SHARES if context.long else SHORT_SHARES
-    found: dict[str, list[Result]] = {name: [] for name in systems.commands}
+    found: dict[str, list[Result | None]] = {name: [] for name in names}
 
     def measure(system: str, number: int) -> dict[str, object]:
-        context.say(f"{corpus}, round {number + 1}: {system}")
+        context.say(f"{corpus}, round {number + 1} of {rounds}: {system}")
 
         def run(rate: int, short: bool) -> Result:
             warmup = context.choose(2, 3)
             load = Load(file, rate, 2 if short else seconds, warmup)
             return systems.run(context, system, load, for_rate_alone=True)
 
-        _, best = highest_sustained(run, shares)
-        if best is not None:
-            found[system].append(best)
+        found[system].append(highest_sustained(run, shares)[1])
         return {}
 
-    alternating(list(systems.commands), context.choose(1, 3), measure)
+    alternating(names, rounds, measure)
     return found
 
 
-def median_result(results: list[Result]) -> Result | None:
-    """The result with the median rate; the lower one of two."""
-    ordered = sorted(results, key=lambda result: result.achieved_per_second)
-    return ordered[(len(ordered) - 1) // 2] if ordered else None
+def ratio(one: Result, other: Result) -> float:
+    """How many times the other's rate the one's is."""
+    return one.achieved_per_second / other.achieved_per_second
 
 
-def ratio_row(what: str, found: dict[str, list[Result]], absent: dict[str, str]) -> Row:
+def best_result(results: Sequence[Result | None]) -> Result | None:
+    """The one with the highest rate."""
+    known = [result for result in results if result is not None]
+    return max(known, key=lambda result: result.achieved_per_second, default=None)
+
+
+def best_peer(found: Found) -> str | None:
+    """The peer with the highest rate; None if none sustained any."""
+    results = [result for name in found if name not in OWN and (result := best_result(found[name]))]
+    best = max(results, key=lambda result: result.achieved_per_second, default=None)
+    return best.system if best else None
+
+
+def ratio_row(what: str, pairs: Sequence[Pair], absent: Mapping[str, str]) -> Row:
     """Ours against the best peer."""
-    ours = median_result(found[OURS])
-    peers = [result for name in found if name not in OWN and (result := median_result(found[name]))]
-    if ours is None or not peers:
-        missing = "ours" if ours is None else "every peer"
-        return Row.missed(what, f"≥ {RATIO:g}×", f"no sustained rate was found for {missing}")
-    best = max(peers, key=lambda result: result.achieved_per_second)
-    note = f"{ours.achieved_per_second:,.0f} events/s against {best.system}'s {best.achieved_per_second:,.0f}"
+    whole = [(ours, peer) for ours, peer in pairs if ours and peer]
+    if not whole:
+        return Row.missed(what, f"≥ {RATIO:g}×", "no sustained rate was found for ours, or for every peer")
+    ratios = [ratio(ours, peer) for ours, peer in whole]
+    own, best = (Result.merged(results) for results in zip(*whole, strict=True))
+    note = (
+        f"{own.achieved_per_second:,.0f} events/s against {best.system}'s {best.achieved_per_second:,.0f}; "
+        f"medians of {len(whole)} of {len(pairs)} pairs, whose ratios were {span(ratios, '×')}"
+    )
     if absent:
         note += f"; not here: {', '.join(absent)}"
-    ratio = ours.achieved_per_second / best.achieved_per_second
-    return Row.at_least(what, ratio, RATIO, "×", margin=MARGIN, note=note)
+    return Row.at_least(what, statistics.median(ratios), RATIO, "×", margin=MARGIN, note=note)
 
 
-def executors_row(what: str, found: dict[str, list[Result]]) -> Row:
+def pairs_detail(size: str, pairs: Sequence[Pair]) -> Detail:
+    """Each pair by itself."""
+    lines = []
+    for number, pair in enumerate(pairs, 1):
+        known = [result for result in pair if result]
+        rates = [quantity(result.achieved_per_second, "") if result else "none found" for result in pair]
+        trips = [trip for result in known for trip in result.round_trips_nanoseconds]
+        quotient = quantity(ratio(*known), "×") if len(known) == len(pair) else ""
+        lines.append([str(number), *rates, quotient, span(trips, "ns")])
+    return Detail(f"{size}, ours and the best peer, one search after the other:", PAIR_COLUMNS, lines)
+
+
+def executors_row(what: str, found: Found) -> Row:
     """Our two executors beside each other: which one suits a workload is for its user to decide."""
-    pinned, stealing = (median_result(found[name]) for name in OWN)
+    pinned, stealing = (best_result(found[name]) for name in OWN)
     if pinned is None or stealing is None:
         return Row(what, "none found", "", None, "an executor sustained no rate")
-    ratio = stealing.achieved_per_second / pinned.achieved_per_second
     note = f"{stealing.achieved_per_second:,.0f} events/s; with two CPUs the worker shares the core thread's"
-    return Row.shown(what, ratio, "×", note=note)
+    return Row.shown(what, ratio(stealing, pinned), "×", note=note)
 
 
 def article_rows(context: Context, systems: Systems) -> tuple[list[Row], Result]:
@@ -106,22 +137,34 @@ def article_rows(context: Context, systems: Systems) -> tuple[list[Row], Result]
     ], result
 
 
+def data_of(results: Sequence[Result | None]) -> list[object]:
+    """For the JSON result, a round without a sustained rate as null."""
+    return [result and result.data() for result in results]
+
+
 def measure(context: Context) -> Table:
-    """The sweeps, then the article's rate."""
+    """The searches, then the article's rate."""
     systems = Systems(context, CHUNKS, executors=True)
     rows: list[Row] = []
     details: list[Detail] = []
     data: dict[str, object] = {"absent": systems.absent}
     for size, corpus in CORPORA.items():
-        found = sweep(context, systems, corpus)
-        rows.append(ratio_row(f"{size}: highest sustained rate against the best peer", found, systems.absent))
+        found = search(context, systems, corpus, list(systems.commands), context.choose(1, 2))
+        peer = best_peer(found)
+        again = search(context, systems, corpus, [OURS, peer] if peer else [], context.choose(2, 5))
+        pairs = list(zip(*again.values(), strict=True))
+        rows.append(ratio_row(f"{size}: highest sustained rate against the best peer", pairs, systems.absent))
         rows.append(executors_row(f"{size}: work-stealing over pinned, highest sustained rate", found))
-        chosen = [result for name in found if (result := median_result(found[name]))]
-        lines = [result.cells() for result in chosen]
-        lines += [[name, "", "", "none found", *[""] * 7] for name in found if not found[name]]
-        lines += [[name, "", "", why, *[""] * 7] for name, why in systems.absent.items()]
+        best = {name: best_result(found[name]) for name in found}
+        lines = [result.cells() for result in best.values() if result]
+        unknown = {**{name: "none found" for name in best if not best[name]}, **systems.absent}
+        lines += [[name, "", "", why, *[""] * (len(COLUMNS) - 4)] for name, why in unknown.items()]
         details.append(Detail(f"{size}, each system at its highest sustained rate:", COLUMNS, lines))
-        data[corpus] = {name: [result.data() for result in found[name]] for name in found}
+        details.append(pairs_detail(size, pairs))
+        data[corpus] = {
+            "searches": {name: data_of(found[name]) for name in found},
+            "pairs": {name: data_of(again[name]) for name in again},
+        }
     more, result = article_rows(context, systems)
     work = context.instructions_per_event(
         "steps", "--file", context.corpus("flat-148"), count_flag="--count", few=10_000, many=30_000

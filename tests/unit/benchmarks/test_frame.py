@@ -13,7 +13,7 @@ from frame import corpora, machine, pressure, programs
 from frame.context import alternating
 from frame.histograms import Histogram
 from frame.priorities import foremost
-from frame.tables import Detail, Row, Table, quantity
+from frame.tables import Detail, Row, Table, quantity, span
 
 
 def test_a_row_holds_within_its_margin_and_says_which() -> None:
@@ -46,10 +46,21 @@ def test_a_table_keeps_its_details_and_its_data() -> None:
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(0.12345, "ms", "0.123 ms"), (12.34, "ms", "12.3 ms"), (120_000.4, "events/s", "120,000 events/s")],
+    [
+        (0.12345, "ms", "0.123 ms"),
+        (12.34, "ms", "12.3 ms"),
+        (120_000.4, "events/s", "120,000 events/s"),
+        (32, "MB", "32 MB"),
+    ],
 )
 def test_quantities_show_the_digits_that_mean_something(value: float, unit: str, text: str) -> None:
     assert quantity(value, unit) == text
+
+
+def test_a_span_shows_its_ends_and_one_figure_only_once() -> None:
+    assert span([510, 105, 110], "ns") == "105 to 510 ns"
+    assert span([2.004, 2.001], "×") == "2×"
+    assert span([], "ns") == ""
 
 
 def test_merged_histograms_give_the_percentiles_of_all_runs_together() -> None:

@@ -10,6 +10,7 @@ import pytest
 from eventengine_harness.exceptions import HarnessError
 from frame import peers
 from frame.load import (
+    COLUMNS,
     WORK_STEALING,
     Load,
     Result,
@@ -38,7 +39,11 @@ def document(
         "output_bytes": 7,
         "peak_rss_bytes": 1_000_000,
         "latency": {"counts": [[p99, offered]], "max": p99},
-        "disturbance": {"quiet": True, "hiccups": {"p999": 5_000, "max": 9_000}},
+        "disturbance": {
+            "quiet": True,
+            "hiccups": {"p999": 5_000, "max": 9_000},
+            "round_trip_nanoseconds": [510, 510],
+        },
         **more,
     }
 
@@ -62,7 +67,7 @@ def test_runs_of_one_system_are_merged_and_one_that_failed_loses_the_rate() -> N
     assert merged.latency.total == 30_000
     assert merged.latency.quantile(0.34) == 900
     assert merged.achieved_per_second == pytest.approx(10_000)
-    assert len(merged.cells()) == 11
+    assert len(merged.cells()) == len(COLUMNS)
 
 
 def test_a_figure_that_one_run_did_not_report_is_an_error_and_no_zero() -> None:
@@ -158,26 +163,43 @@ def test_the_measured_engine_is_told_in_the_form_of_the_contract(tmp_path: Path)
     assert other == {**config, "executor": "work-stealing"}
 
 
-def test_throughput_is_held_against_the_best_peer_and_names_what_is_absent() -> None:
+def test_the_best_peer_is_the_one_with_the_highest_rate_and_none_of_ours() -> None:
     found = {
         "eventengine": [result(offered=30_000)],
-        "slow": [result("slow", offered=1_000)],
-        "fast": [
-            result("fast", offered=9_000),
-            result("fast", offered=10_000),
-            result("fast", offered=11_000),
-        ],
-        "none": [],
         WORK_STEALING: [result(WORK_STEALING, offered=15_000)],
+        "slow": [result("slow", offered=1_000), result("slow", offered=2_000)],
+        "fast": [result("fast", offered=9_000), None],
+        "none": [None, None],
     }
-    row = throughput.ratio_row("148 B", found, {"gone": "no JDK"})
-    assert row.holds
-    assert row.reached == "3×"
-    assert "fast's 10,000" in row.note
-    assert "gone" in row.note
-    assert throughput.ratio_row("148 B", {**found, "eventengine": []}, {}).holds is False
+    assert throughput.best_peer(found) == "fast"
+    assert throughput.best_peer({"eventengine": [result()], "none": [None]}) is None
     executors = throughput.executors_row("148 B", found)
     assert (executors.reached, executors.holds) == ("0.5×", None)
+
+
+def test_throughput_is_the_median_of_the_pairs_ratios_and_their_spread_is_told() -> None:
+    rates = ((30_000, 10_000), (20_000, 10_000), (40_000, 8_000))
+    pairs = [(result(offered=ours), result("fast", offered=peer)) for ours, peer in rates]
+    row = throughput.ratio_row("148 B", [*pairs, (None, result("fast"))], {"gone": "no JDK"})
+    assert row.holds
+    assert row.reached == "3×"
+    assert "30,000 events/s against fast's 10,000" in row.note
+    assert "3 of 4 pairs, whose ratios were 2 to 5×" in row.note
+    assert "gone" in row.note
+    assert throughput.ratio_row("148 B", pairs[1:2], {}).holds is False
+    assert throughput.ratio_row("148 B", [], {}).holds is False
+
+
+def test_each_pair_stands_by_itself_with_the_cpus_round_trips_beside_it() -> None:
+    near = {"quiet": True, "hiccups": {"p999": 5_000}, "round_trip_nanoseconds": [105, 110]}
+    pairs = [
+        (result(offered=30_000, disturbance=near), result("fast", offered=10_000)),
+        (None, result("fast", offered=10_000)),
+    ]
+    assert throughput.pairs_detail("148 B", pairs).rows == [
+        ["1", "30,000", "10,000", "3×", "105 to 510 ns"],
+        ["2", "none found", "10,000", "", "510 ns"],
+    ]
 
 
 def test_latency_is_compared_only_at_a_rate_that_the_peer_sustains() -> None:

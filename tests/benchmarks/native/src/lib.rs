@@ -6,6 +6,7 @@
 pub mod arguments;
 pub mod histogram;
 pub mod payloads;
+pub mod round_trip;
 pub mod schedule;
 pub mod threads;
 

@@ -1,13 +1,14 @@
 //! The hiccup meter: one thread per CPU that sleeps a millisecond over and over and records how late it woke.
 //!
-//! Runs until its standard input ends, then prints one histogram of all threads.
+//! Runs until its standard input ends, then prints one histogram of all threads. Before and after it measures how long a
+//! cache line takes between the CPUs, while what runs beside it has not begun, or is over.
 
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use eventengine_benchmarks::{histogram, refuse, report, threads};
+use eventengine_benchmarks::{histogram, refuse, report, round_trip, threads};
 use hdrhistogram::Histogram;
 use serde_json::json;
 
@@ -28,6 +29,7 @@ fn watch(cpu: usize, stop: &AtomicBool) -> (Histogram<u64>, bool) {
 }
 
 fn main() {
+    let before = round_trip::median_nanoseconds();
     let stop = Arc::new(AtomicBool::new(false));
     let watchers: Vec<_> = threads::allowed_cpus()
         .into_iter()
@@ -50,5 +52,9 @@ fn main() {
             refuse("histograms of equal bounds could not be added");
         }
     }
-    report(json!({"hiccups": histogram::document(&all), "real_time": real_time}));
+    report(json!({
+        "hiccups": histogram::document(&all),
+        "real_time": real_time,
+        "round_trip_nanoseconds": [before, round_trip::median_nanoseconds()],
+    }));
 }
