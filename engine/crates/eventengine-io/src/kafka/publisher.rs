@@ -38,6 +38,9 @@ const BATCH: usize = 256;
 /// How long one call to the brokers may take before other things are looked at.
 const CALL: Duration = Duration::from_millis(1_000);
 
+/// Producers left to themselves that the process bears, for each keeps its memory and threads.
+const STUCK_PRODUCERS_MAX: u32 = 8;
+
 /// The group member that offsets are committed for; set by the source while it has one.
 pub type Member = Arc<Mutex<Option<Arc<Client>>>>;
 
@@ -87,6 +90,8 @@ pub struct Publisher {
     opened_at: Instant,
     /// While the brokers refuse transactions for want of a right: how long to leave them alone.
     refused: Option<Backoff>,
+    /// Those that were left to themselves.
+    stuck_producers: u32,
     outputs: u64,
     held: Vec<Descriptor>,
     held_queued: usize,
@@ -112,6 +117,7 @@ impl Publisher {
             open: false,
             opened_at: Instant::now(),
             refused: None,
+            stuck_producers: 0,
             outputs: 0,
             held: Vec::new(),
             held_queued: 0,
@@ -501,7 +507,12 @@ impl Publisher {
     fn lose_producer(&mut self, reason: &str) {
         self.parts.shared.counters.error("producer_fatal");
         self.parts.shared.health.not_ready("publisher", format!("the producer is made anew: {reason}"));
-        self.connection = None;
+        let is_stuck = self.connection.take().is_some_and(|connection| connection.attendants.is_stuck());
+        self.stuck_producers += u32::from(is_stuck);
+        if self.stuck_producers > STUCK_PRODUCERS_MAX {
+            let stuck = self.stuck_producers;
+            self.parts.shared.health.dead(format!("{stuck} producers never came back from a call: {reason}"));
+        }
         self.close_transaction();
     }
 
