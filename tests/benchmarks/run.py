@@ -1,9 +1,9 @@
 """`make bench`: every row-group in its short form; `make bench ONLY=name`: one in its long form.
 
-Each group writes build/benchmarks/NAME.json and NAME.md; a run of all groups also writes them together into
-build/benchmarks/summary.md. What was measured is printed. The status is 0 only if no gating row of the measured
-groups was lost. Figures of a machine that does something else beside are worthless; the load average and each run's
-disturbance stand beside the results.
+Each group writes build/benchmarks/NAME.json and NAME.md, and some a picture; a run of all groups also writes them
+together into build/benchmarks/summary.md. What was measured is printed. The status is 0 only if no gating row of the
+measured groups was lost. Figures of a machine that does something else beside are worthless; the load average and each
+run's disturbance stand beside the results.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def groups() -> list[str]:
 
 
 def measure(name: str, *, long: bool, description: dict[str, object]) -> Table:
-    """Measure one group and write its two files."""
+    """Measure one group and write its files."""
     module = importlib.import_module(f"rows.{name}")
     folder = RESULTS / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +53,8 @@ def measure(name: str, *, long: bool, description: dict[str, object]) -> Table:
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text(table.to_markdown())
+    for picture in table.pictures:
+        (RESULTS / picture.file_name).write_text(picture.svg)
     say(f"{name}: done in {document['seconds']} s")
     return table
 

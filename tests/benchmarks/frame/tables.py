@@ -1,7 +1,7 @@
 """Tables: what a row-group reached, against what it was to reach.
 
-Owns the row, the table, and their two forms: JSON for machines, Markdown for people. Pure. A row that was lost
-stays a row; `holds` says so, and the note says by how much and why.
+Owns the row, the table with its pictures, and their two forms: JSON for machines, Markdown for people. Pure. A row
+that was lost stays a row; `holds` says so, and the note says by how much and why.
 """
 
 from __future__ import annotations
@@ -104,6 +104,20 @@ class Detail:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture beside a table, as SVG; the name is its file's, without the suffix."""
+
+    name: str
+    title: str
+    svg: str
+
+    @property
+    def file_name(self) -> str:
+        """Beside the table's own file."""
+        return f"{self.name}.svg"
+
+
+@dataclass(frozen=True)
 class Table:
     """What one row-group reached, and everything that it was reached from."""
 
@@ -111,6 +125,7 @@ class Table:
     rows: Sequence[Row]
     details: Sequence[Detail] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Sequence[Picture] = ()
 
     @property
     def holds(self) -> bool:
@@ -135,7 +150,10 @@ class Table:
 
     def to_markdown(self) -> str:
         """The form that people read."""
-        parts = [f"### {self.title}", "", markdown(COLUMNS, [row.cells() for row in self.rows])]
+        parts = [f"### {self.title}", ""]
+        for picture in self.pictures:
+            parts += [f"![{picture.title}]({picture.file_name})", ""]
+        parts += [markdown(COLUMNS, [row.cells() for row in self.rows])]
         for detail in self.details:
             parts += ["", detail.title, "", markdown(detail.columns, detail.rows)]
         return "\n".join(parts) + "\n"

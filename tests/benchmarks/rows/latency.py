@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from frame import pictures
 from frame.context import Context, alternating
 from frame.histograms import Histogram
 from frame.load import COLUMNS, FLOOR, OURS, RATE_STEP, Load, Result, Systems
@@ -204,4 +205,9 @@ def measure(context: Context) -> Table:
     rows = [*own_rows(first[OURS]), floor_row(first[FLOOR])]
     rows += [ratio_row(name, systems.absent, pairs) for name in COMPARED]
     rows += [same_work_row(first), *loaded, mixed]
-    return Table("Latency under bursts: applied minus intended, in process, 2 cores", rows, details, data)
+    curves = {name: result.latency for name, result in first.items() if result.sustained}
+    picture = pictures.latencies(
+        "latency", f"{RATES[0]:,} events of 700 B a second, a fifth of them in bursts", curves
+    )
+    title = "Latency under bursts: applied minus intended, in process, 2 cores"
+    return Table(title, rows, details, data, [picture])

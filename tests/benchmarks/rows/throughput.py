@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from frame import pictures
 from frame.context import Context, alternating
 from frame.load import COLUMNS, OURS, OWN, Load, Result, Systems, highest_sustained
 from frame.tables import Detail, Row, Table, quantity, span
@@ -148,6 +149,7 @@ def measure(context: Context) -> Table:
     rows: list[Row] = []
     details: list[Detail] = []
     data: dict[str, object] = {"absent": systems.absent}
+    rates: dict[str, dict[str, float]] = {}
     for size, corpus in CORPORA.items():
         found = search(context, systems, corpus, list(systems.commands), context.choose(1, 2))
         peer = best_peer(found)
@@ -156,6 +158,7 @@ def measure(context: Context) -> Table:
         rows.append(ratio_row(f"{size}: highest sustained rate against the best peer", pairs, systems.absent))
         rows.append(executors_row(f"{size}: work-stealing over pinned, highest sustained rate", found))
         best = {name: best_result(found[name]) for name in found}
+        rates[size] = {name: result.achieved_per_second for name, result in best.items() if result}
         lines = [result.cells() for result in best.values() if result]
         unknown = {**{name: "none found" for name in best if not best[name]}, **systems.absent}
         lines += [[name, "", "", why, *[""] * (len(COLUMNS) - 4)] for name, why in unknown.items()]
@@ -186,4 +189,5 @@ def measure(context: Context) -> Table:
         rows,
         details,
         data,
+        [pictures.rates("throughput", "The highest rate that each system sustained", rates)],
     )
