@@ -69,8 +69,7 @@ def best_result(results: Sequence[Result | None]) -> Result | None:
 
 def best_peer(found: Found) -> str | None:
     """The peer with the highest rate; None if none sustained any."""
-    results = [result for name in found if name not in OWN and (result := best_result(found[name]))]
-    best = max(results, key=lambda result: result.achieved_per_second, default=None)
+    best = best_result([best_result(results) for name, results in found.items() if name not in OWN])
     return best.system if best else None
 
 

@@ -83,10 +83,37 @@ def test_a_negative_count_is_refused() -> None:
         Histogram.read({"counts": [[10, -1]], "max": 10})
 
 
-def test_an_interrupt_that_ends_the_meter_as_well_is_still_an_interrupt(tmp_path: Path) -> None:
-    meter = tmp_path / "meter"
-    meter.write_text("#!/bin/sh\nexit 130\n")
+def a_meter(folder: Path, metering: str) -> Path:
+    """Stands in for the meter; it counts the round trips that are asked for, and refuses them beside its metering."""
+    meter = folder / "meter"
+    meter.write_text(
+        f"""#!/bin/sh
+cd {folder}
+if [ "$1" = --round-trip ]; then
+    [ -e metering ] && exit 3
+    echo asked >> asked
+    echo '{{"round_trip_nanoseconds": '$(wc -l < asked)'}}'
+    exit
+fi
+touch metering
+{metering}
+"""
+    )
     meter.chmod(0o755)
+    return meter
+
+
+def test_the_round_trip_is_measured_before_and_after_the_run_and_never_beside_it(tmp_path: Path) -> None:
+    document = '{"hiccups": {"counts": [[7, 1]], "max": 7}, "real_time": true}'
+    meter = a_meter(tmp_path, f"cat; rm metering; echo '{document}'")
+    with pressure.Disturbance(meter) as disturbance:
+        assert (tmp_path / "asked").read_text() == "asked\n"
+    assert disturbance.report["round_trip_nanoseconds"] == [1, 2]
+    assert disturbance.report["quiet"]
+
+
+def test_an_interrupt_that_ends_the_meter_as_well_is_still_an_interrupt(tmp_path: Path) -> None:
+    meter = a_meter(tmp_path, "exit 130")
     with pytest.raises(KeyboardInterrupt), pressure.Disturbance(meter) as disturbance:
         raise KeyboardInterrupt
     assert disturbance.report == {}
