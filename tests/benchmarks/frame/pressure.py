@@ -112,7 +112,8 @@ class Disturbance:
             "hiccups": hiccups.figures(),
             "hiccup_meter_real_time": document["real_time"],
             "round_trip_nanoseconds": [*self._round_trips, *self._round_trip()],
-            "quiet": hiccups.quantile(0.999) <= QUIET_HICCUP_NANOSECONDS,
+            # A meter that never had a turn has seen no quiet machine.
+            "quiet": hiccups.total > 0 and hiccups.quantile(0.999) <= QUIET_HICCUP_NANOSECONDS,
         }
 
     def _round_trip(self) -> list[int]:

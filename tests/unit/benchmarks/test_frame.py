@@ -112,6 +112,18 @@ def test_the_round_trip_is_measured_before_and_after_the_run_and_never_beside_it
     assert disturbance.report["quiet"]
 
 
+@pytest.mark.parametrize(
+    ("counts", "is_quiet"), [([[999_000, 5]], True), ([[2_000_000, 5]], False), ([], False)]
+)
+def test_a_run_is_quiet_only_if_the_meter_had_its_turns_and_in_time(
+    tmp_path: Path, counts: list[list[int]], is_quiet: bool
+) -> None:
+    document = json.dumps({"hiccups": {"counts": counts, "max": 2_000_000}, "real_time": True})
+    with pressure.Disturbance(a_meter(tmp_path, f"cat; rm metering; echo '{document}'")) as disturbance:
+        pass
+    assert disturbance.report["quiet"] is is_quiet
+
+
 def test_an_interrupt_that_ends_the_meter_as_well_is_still_an_interrupt(tmp_path: Path) -> None:
     meter = a_meter(tmp_path, "exit 130")
     with pytest.raises(KeyboardInterrupt), pressure.Disturbance(meter) as disturbance:
