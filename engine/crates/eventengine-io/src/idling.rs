@@ -11,8 +11,8 @@
 /// Looks for work that long before it sleeps, where the CPU is its own.
 const SPIN_NANOSECONDS: u64 = 50_000;
 
-/// From one sleep to the next nap.
-const NAP_INTERVAL_NANOSECONDS: u64 = 1_000_000;
+/// From one sleep to the next nap (decision 0035).
+const NAP_INTERVAL_NANOSECONDS: u64 = 500_000;
 
 /// Naps are taken for so many times as long as the stall was, and no longer than the limit after the last one.
 const NAPPING_TIME_PER_STALL: u64 = 10_000;
@@ -100,13 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn after_a_stall_there_is_a_nap_each_millisecond_for_ten_thousand_times_as_long() {
+    fn after_a_stall_there_is_a_nap_each_half_millisecond_for_ten_thousand_times_as_long() {
         let mut waiting = Waiting::new(true, 0);
         waiting.stalled(200 * MICROSECOND, SECOND);
         assert_eq!(at(&waiting, SECOND), Idling::Nap);
         waiting.slept(SECOND);
-        assert_eq!(at(&waiting, SECOND + MILLISECOND - 1), Idling::Spin);
-        assert_eq!(at(&waiting, SECOND + MILLISECOND), Idling::Nap);
+        assert_eq!(at(&waiting, SECOND + 500 * MICROSECOND - 1), Idling::Spin);
+        assert_eq!(at(&waiting, SECOND + 500 * MICROSECOND), Idling::Nap);
         assert_eq!(at(&waiting, 3 * SECOND - 1), Idling::Nap);
         assert_eq!(at(&waiting, 3 * SECOND), Idling::Spin);
     }
