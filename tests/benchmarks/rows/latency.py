@@ -206,8 +206,7 @@ def measure(context: Context) -> Table:
     rows += [ratio_row(name, systems.absent, pairs) for name in COMPARED]
     rows += [same_work_row(first), *loaded, mixed]
     curves = {name: result.latency for name, result in first.items() if result.sustained}
-    picture = pictures.latencies(
-        "latency", f"{RATES[0]:,} events of 700 B a second, a fifth of them in bursts", curves
-    )
+    what = f"{RATES[0]:,} events of 700 B a second, a fifth of them in bursts: the systems that sustain it"
+    picture = pictures.latencies("latency", what, curves)
     title = "Latency under bursts: applied minus intended, in process, 2 cores"
     return Table(title, rows, details, data, [picture])
