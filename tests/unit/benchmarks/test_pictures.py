@@ -21,6 +21,7 @@ def texts(svg: str) -> list[str]:
 def test_a_picture_of_latencies_names_each_system_and_its_axes() -> None:
     picture = pictures.latencies("latency", "A title", {OURS: QUICK, FLOOR: QUICK, "go-std": SLOW})
     assert picture.file_name == "latency.svg"
+    assert "Generated" in picture.svg.splitlines()[1]
     shown = texts(picture.svg)
     assert {"A title", OURS, FLOOR, "go-std", "99.9", "applied minus intended, ms"} <= set(shown)
     assert (
