@@ -67,7 +67,7 @@ def rates(name: str, title: str, groups: Mapping[str, Mapping[str, float]]) -> P
     """A group of bars for each corpus, one for each system, events per second."""
     figure, axes = blank(title)
     systems = list(dict.fromkeys(system for group in groups.values() for system in group))
-    height = 0.8 / len(systems)
+    height = 0.8 / max(len(systems), 1)
     for place, system in enumerate(systems):
         known = [(number, group[system]) for number, group in enumerate(groups.values()) if system in group]
         bars = axes.barh(
@@ -83,7 +83,7 @@ def rates(name: str, title: str, groups: Mapping[str, Mapping[str, float]]) -> P
     axes.invert_yaxis()
     axes.set(xlabel="million events per second")
     axes.grid(visible=False, axis="y")
-    axes.legend(frameon=False, fontsize="small", loc="lower right")
+    axes.legend(handles=axes.containers, frameon=False, fontsize="small", loc="lower right")
     return Picture(name, title, drawn(figure))
 
 

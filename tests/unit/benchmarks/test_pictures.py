@@ -54,6 +54,12 @@ def test_a_picture_of_rates_has_a_bar_with_its_figure_for_each_system_of_each_co
     assert shown.count(OURS) == 1, "in the legend"
 
 
+def test_a_corpus_at_which_nothing_was_sustained_has_its_place_and_no_bars() -> None:
+    shown = texts(pictures.rates("throughput", "t", {"148 B": {}}).svg)
+    assert "148 B" in shown
+    assert not any("M/s" in text for text in shown)
+
+
 def test_each_system_has_a_colour_of_its_own() -> None:
     systems = [OURS, WORK_STEALING, FLOOR, *(peer.name for peer in peers.ALL)]
     assert sorted(pictures.COLOURS) == sorted(systems)
