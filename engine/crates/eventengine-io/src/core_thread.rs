@@ -17,11 +17,8 @@ use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp};
 
 use crate::affinity::{self, Placement};
 use crate::clock::{monotonic_nanoseconds, sleep_precisely};
-use crate::idling::{Idling, Waiting};
+use crate::idling::{CORE_NAP_INTERVAL_NANOSECONDS, Idling, NAP, Waiting};
 use crate::shared::Shared;
-
-/// A nap: as short as gives others the CPU. With the wake-up it takes two to three times as long.
-const NAP: Duration = Duration::from_micros(20);
 
 /// Longest park: bounds what a lost wake-up could cost.
 const PARK: Duration = Duration::from_millis(20);
@@ -59,7 +56,7 @@ pub fn run<X: Executor, P: for<'payload> Program<EventOf<'payload, X>>>(
     let mut now = monotonic_nanoseconds();
     let mut idle_since = now;
     let mut meter = StallMeter::new(now);
-    let mut waiting = Waiting::new(placement.core_is_alone(), now);
+    let mut waiting = Waiting::new(placement.core_is_alone(), CORE_NAP_INTERVAL_NANOSECONDS, now);
     let mut timing = Timing::new(now);
     let stalls = &shared.stats.stalls;
     // Whether something was done that the others can't see yet.

@@ -2,7 +2,8 @@
 //!
 //! Owns one pool, one set of lanes, the core thread and the executor's workers; there is no publisher and no
 //! sampler. The caller offers events, makes them visible, and takes the outcomes, all on
-//! one thread. Nothing here blocks: whoever finds no room comes back later.
+//! one thread. Nothing here blocks: whoever finds no room comes back later. What comes nearest to it is a rest, which the
+//! caller asks for when it has nothing to do, and which sometimes is a nap of some 50 microseconds.
 //!
 //! Events are direct ones: their state lives in memory only, their order holds per
 //! priority, and every one that was taken has exactly one outcome.
@@ -21,9 +22,11 @@ use eventengine_core::ring::{
 use eventengine_core::stats::CoreStats;
 
 use crate::affinity::{self, Placement};
+use crate::clock::{monotonic_nanoseconds, sleep_precisely};
 use crate::config::{Config, Identity};
 use crate::engine::{CUT_RECORDS, spawn};
 use crate::executors::{Body, Machine};
+use crate::idling::{CALLER_NAP_INTERVAL_NANOSECONDS, NAP, Resting, Waiting};
 use crate::shared::Shared;
 use crate::{Error, executors, machine};
 
@@ -61,6 +64,7 @@ pub struct InProcess {
     outcomes: Consumer,
     cut: CutReader,
     feed: Option<Box<dyn Feed>>,
+    resting: Resting,
     threads: Vec<JoinHandle<()>>,
     placement: Placement,
 }
@@ -69,7 +73,7 @@ impl InProcess {
     /// Checks configuration and identity, allocates everything and starts the core thread.
     ///
     /// Sources and sinks of the configuration are not looked at. Where pinning is asked for
-    /// and there are CPUs enough, the calling thread makes way for the core thread.
+    /// and there are CPUs enough, the calling thread makes way for the core thread. Its sleeps end as precisely as they can.
     pub fn start(config_json: &str, identity_json: &str) -> Result<InProcess, Error> {
         let config = Config::parse(config_json)?;
         let identity = Identity::parse(identity_json)?;
@@ -108,6 +112,9 @@ impl InProcess {
                 "the calling thread could not make way for the core thread".to_owned(),
             ));
         }
+        sleep_precisely();
+        let waiting =
+            Waiting::new(placement.cores >= 2, CALLER_NAP_INTERVAL_NANOSECONDS, monotonic_nanoseconds());
         let run = |name: &str, body: Body| {
             let (shared, placement) = (Arc::clone(&shared), placement.clone());
             spawn(name, move || body(&shared, &placement))
@@ -123,6 +130,7 @@ impl InProcess {
             outcomes,
             cut,
             feed: feeds.pop(),
+            resting: Resting::new(waiting),
             threads,
             placement,
         })
@@ -170,7 +178,10 @@ impl InProcess {
     }
 
     /// Hands out the outcomes that are there, at most `most`, in the order in which the core had them.
-    pub fn take(&mut self, most: usize, mut each: impl FnMut(&Outcome<'_>)) -> usize {
+    ///
+    /// The time is the caller's, on the monotonic clock.
+    pub fn take(&mut self, now_nanoseconds: u64, most: usize, mut each: impl FnMut(&Outcome<'_>)) -> usize {
+        self.resting.goes_on(now_nanoseconds);
         let mut taken = 0;
         while taken < most
             && let Some(&descriptor) = self.outcomes.pop()
@@ -191,6 +202,16 @@ impl InProcess {
         }
         self.outcomes.release();
         taken
+    }
+
+    /// For a caller that spins, at a moment without anything to offer and with no outcome taken.
+    ///
+    /// Now and then, after another thread had its CPU for long, this is a nap in which others may have it again; nearly
+    /// always it returns at once. Where the core thread has no other CPU it is always a nap.
+    pub fn rest(&mut self) {
+        if self.resting.rests() {
+            std::thread::sleep(NAP);
+        }
     }
 
     fn settle(&mut self, descriptor: &Descriptor, each: &mut impl FnMut(&Outcome<'_>)) {
@@ -271,9 +292,12 @@ mod tests {
         let mut outcomes = Vec::new();
         while outcomes.len() < wanted {
             assert!(Instant::now() < end, "{} of {wanted} outcomes came", outcomes.len());
-            engine.take(usize::MAX, |outcome| {
+            let taken = engine.take(monotonic_nanoseconds(), usize::MAX, |outcome| {
                 outcomes.push((outcome.applied, outcome.priority, outcome.ingested_at_nanoseconds));
             });
+            if taken == 0 {
+                engine.rest();
+            }
         }
         outcomes
     }

@@ -98,7 +98,7 @@ fn update(arguments: &Arguments) {
     for number in 0..=total {
         let due = began + (number as f64 * 1e9 / rate as f64) as u64;
         loop {
-            engine.take(usize::MAX, |outcome| {
+            engine.take(now_nanoseconds(), usize::MAX, |outcome| {
                 let now = now_nanoseconds();
                 done += 1;
                 refused += u64::from(!outcome.applied);
@@ -116,7 +116,7 @@ fn update(arguments: &Arguments) {
             while !engine.offer(&packet, 0, due) {
                 full += 1;
                 engine.publish();
-                engine.take(usize::MAX, |_| done += 1);
+                engine.take(now_nanoseconds(), usize::MAX, |_| done += 1);
             }
             engine.publish();
         }
@@ -144,7 +144,7 @@ fn load(engine: &mut InProcess, random: &mut Random, edges: u64) {
             sent += u64::from(engine.offer(&payload, 0, now_nanoseconds()));
             engine.publish();
         }
-        taken += engine.take(usize::MAX, |outcome| {
+        taken += engine.take(now_nanoseconds(), usize::MAX, |outcome| {
             if !outcome.applied {
                 refuse("the arena of the benchmark is too small for its edges");
             }

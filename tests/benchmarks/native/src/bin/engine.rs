@@ -94,7 +94,7 @@ impl Run {
 
     fn take(&mut self, begin: u64, phase: &mut Phase) -> usize {
         let now = now_nanoseconds();
-        let taken = self.engine.take(OUTCOMES, |outcome| {
+        let taken = self.engine.take(now, OUTCOMES, |outcome| {
             if outcome.applied {
                 phase.output_bytes += outcome.bytes.len() as u64;
             } else {
@@ -135,11 +135,14 @@ impl Run {
         let mut over = false;
         while !over && !phase.overrun {
             over = true;
+            let before = phase.offered;
             for stream in &mut *streams {
                 over &= self.offer_due(stream, begin, &mut phase);
             }
             self.engine.publish();
-            self.take(begin, &mut phase);
+            if self.take(begin, &mut phase) == 0 && phase.offered == before {
+                self.engine.rest();
+            }
         }
         self.drain(begin, &mut phase);
         phase
