@@ -180,7 +180,7 @@ def long_turn(bench: Bench) -> dict[str, Any]:
         say("changes")
         result["changing"] = bench.load("changing", CHANGE_RATE, choose(20, 120), "-changing")
         say(f"{ENGINES} autoscalers")
-        result["autoscalers"] = autoscale(bench, running, choose(60, 600))
+        result["autoscalers"] = autoscale(bench, running, choose(30, 600))
     return {**result, "disturbance": disturbance.report}
 
 

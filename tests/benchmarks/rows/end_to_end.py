@@ -62,7 +62,7 @@ def measure_capacity(context: Context, stage: HuntStage) -> tuple[dict[str, Any]
 
 def measure_latency(context: Context, stage: HuntStage, engine: RunningEngine, rate: float) -> dict[str, Any]:
     """An open-loop load at a fixed rate; percentiles from both histograms."""
-    seconds = context.choose(20, 120)
+    seconds = context.choose(12, 120)
     context.say(f"latency: {rate:,.0f} events/s for {seconds} s")
     result = stage.load("--rate", f"{rate:.0f}", "--duration", f"{seconds}s", "--quiet")
     sample = engine.snapshot()

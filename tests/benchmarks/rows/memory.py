@@ -306,7 +306,7 @@ def measure(context: Context) -> Table:
         )
     warmup = context.choose(15, 60)
     usual = profiled_run(context, PLAYERS, warmup, context.choose(65, 1800))
-    more = profiled_run(context, MORE * PLAYERS, warmup, context.choose(30, 300))
+    more = profiled_run(context, MORE * PLAYERS, warmup, context.choose(20, 300))
     seconds = context.choose(15, 60)
     sized = steady_run(
         context, yaml.safe_load(ENGINE.read_text()), PLAYERS, warmup, seconds, bursts_after(warmup, seconds)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from eventengine_harness.exceptions import HarnessError
 from frame import peers
+from frame.context import Context
 from frame.load import (
     COLUMNS,
     WORK_STEALING,
@@ -173,8 +174,22 @@ def test_the_best_peer_is_the_one_with_the_highest_rate_and_none_of_ours() -> No
     }
     assert throughput.best_peer(found) == "fast"
     assert throughput.best_peer({"eventengine": [result()], "none": [None]}) is None
-    executors = throughput.executors_row("148 B", found)
-    assert (executors.reached, executors.holds) == ("0.5×", None)
+
+
+def test_executors_stand_beside_each_other_and_neither_gates() -> None:
+    best = {"eventengine": result(offered=30_000), WORK_STEALING: result(WORK_STEALING, offered=15_000)}
+    row = throughput.executors_row("148 B", best)
+    assert (row.reached, row.holds) == ("0.5×", None)
+    assert throughput.executors_row("148 B", {**best, "eventengine": None}).reached == "none found"
+
+
+@pytest.mark.parametrize(
+    ("system", "long", "seconds"), [("java-g1", False, 2), ("rust-tokio", False, 1), ("rust-tokio", True, 3)]
+)
+def test_a_search_warms_up_longer_where_compilers_run_beside(
+    tmp_path: Path, system: str, long: bool, seconds: int
+) -> None:
+    assert throughput.warmup_seconds(Context("throughput", long, tmp_path, tmp_path), system) == seconds
 
 
 def test_throughput_is_the_median_of_the_pairs_ratios_and_their_spread_is_told() -> None:
