@@ -162,7 +162,7 @@ def measure(context: Context) -> Table:
         rounds = context.choose(1, 2)
         found = search(context, systems, corpus, others, rounds)
         peer = best_peer(found)
-        again = search(context, systems, corpus, [OURS, peer] if peer else [OURS], context.choose(2, 5))
+        again = search(context, systems, corpus, [OURS, peer] if peer else [OURS], context.choose(3, 5))
         pairs = list(zip(again[OURS], again[peer], strict=True)) if peer else []
         # Of as many searches for each: whoever has more would seem better.
         best = {name: best_result(results) for name, results in {OURS: again[OURS][:rounds], **found}.items()}
