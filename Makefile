@@ -24,7 +24,7 @@ help: ## list the targets
 
 $(VENV)/.packages: requirements/bootstrap.txt requirements/dev.txt tools/develop.py
 	@bash tools/bootstrap.sh $(VENV)
-	@$(UV) pip sync --quiet --require-hashes requirements/dev.txt
+	@$(UV) pip sync --quiet --compile-bytecode --require-hashes requirements/dev.txt
 	@$(PYTHON) tools/develop.py
 	@touch $@
 
