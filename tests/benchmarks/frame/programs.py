@@ -8,7 +8,6 @@ on standard output, and one that was not built in release is refused.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -33,17 +32,8 @@ METER: Final = "hiccups"
 
 @cache
 def program(name: str) -> Path:
-    """A program of ours, built in release; cargo builds it anew only if something changed.
-
-    It is copied into this checkout's build folder while the target folder is held: another checkout may build its
-    own there at any later moment.
-    """
-    install_system_packages()
-    PROGRAMS.mkdir(parents=True, exist_ok=True)
-    with shared_target(ENGINE, user_cache()) as environment:
-        command = ["cargo", "build", "--locked", "--release", "--quiet", "--bin", name]
-        run_showing_progress(command, f"building {name}", environment=environment, folder=NATIVE)
-        return Path(shutil.copy2(Path(environment["CARGO_TARGET_DIR"]) / "release" / name, PROGRAMS))
+    """A program of ours, built in release; cargo builds it anew only if something changed."""
+    return built(name, name)
 
 
 @cache
@@ -51,16 +41,26 @@ def program_with_vectors(name: str) -> Path:
     """A program that needs the core alone, compiled for machines with AVX2: what some libraries ask for.
 
     Not for this machine's own kind: with AVX-512 the compiler makes other code of the engine's vectors than it makes
-    for the engine's images, and the libraries gain nothing by it. It has a target folder of its own in this checkout,
-    because flags of the compiler are part of what is cached.
+    for the engine's images, and the libraries gain nothing by it.
     """
-    target = PROGRAMS.parent / "target-x86-64-v3"
-    environment = {"CARGO_TARGET_DIR": str(target), "RUSTFLAGS": "-C target-cpu=x86-64-v3"}
-    command = ["cargo", "build", "--locked", "--release", "--quiet", "--no-default-features", "--bin", name]
-    run_showing_progress(
-        command, f"building {name} with vectors", environment={**os.environ, **environment}, folder=NATIVE
-    )
-    return target / "release" / name
+    return built(name, f"{name} with vectors", "--no-default-features", RUSTFLAGS="-C target-cpu=x86-64-v3")
+
+
+def built(name: str, what: str, *options: str, **variables: str) -> Path:
+    """A program as cargo builds it with some options, under variables of the environment.
+
+    It is copied into this checkout's build folder while the target folder is held: another checkout may build its
+    own there at any later moment.
+    """
+    install_system_packages()
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    with shared_target(ENGINE, user_cache()) as environment:
+        command = ["cargo", "build", "--locked", "--release", "--quiet", *options, "--bin", name]
+        run_showing_progress(
+            command, f"building {what}", environment={**environment, **variables}, folder=NATIVE
+        )
+        target = Path(environment["CARGO_TARGET_DIR"])
+        return Path(shutil.copy2(target / "release" / name, PROGRAMS / what.replace(" ", "-")))
 
 
 def document_of(output: str, command: Sequence[str | Path]) -> dict[str, Any]:
@@ -114,7 +114,6 @@ def instructions_per_event(
             capture_output=True,
             text=True,
             timeout=RUN_DEADLINE_SECONDS,
-            env={**os.environ},
         )
         if done.returncode:
             raise HarnessError(f"cachegrind failed on {Path(command[0]).name}: {done.stderr[-1000:]}")
