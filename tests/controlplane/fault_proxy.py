@@ -85,9 +85,19 @@ def faithful(_: Request, line: bytes) -> list[tuple[float, bytes]]:
 GONE = json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}).encode()
 
 
-def close_unread(asked: asyncio.Future[aiohttp.ClientResponse]) -> None:
-    """Close an answer that nobody waits for any more."""
+def abort_unread(answer: aiohttp.ClientResponse) -> None:
+    """End the connection of an answer that wasn't read to its end; of one that was, do nothing.
+
+    Closed in order, it would stay open until the API server has said goodbye over TLS, and nothing waits for that.
+    """
+    if answer.connection is not None and answer.connection.transport is not None:
+        answer.connection.transport.abort()
+
+
+def abort_unwanted(asked: asyncio.Future[aiohttp.ClientResponse]) -> None:
+    """The same for an answer that nobody waits for any more."""
     if not asked.cancelled() and asked.exception() is None:
+        abort_unread(asked.result())
         asked.result().close()
 
 
@@ -189,9 +199,12 @@ class FaultProxy:
         url = self._upstream + request.path_qs
         question = session.request(request.method, url, headers=headers, data=body or None)
         async with await self._ask(question) as upstream:
-            if asked.is_watch and upstream.status == 200:
-                return await self._pass_on(asked, request, upstream)
-            answer = await upstream.read()
+            try:
+                if asked.is_watch and upstream.status == 200:
+                    return await self._pass_on(asked, request, upstream)
+                answer = await upstream.read()
+            finally:
+                abort_unread(upstream)
             await self._passable.wait()
             if asked.is_write and upstream.status < 300:
                 self.written(asked)
@@ -207,7 +220,7 @@ class FaultProxy:
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
-            asking.add_done_callback(close_unread)
+            asking.add_done_callback(abort_unwanted)
             raise
 
     def _in_loop(self, function: Callable[[], None]) -> None:
