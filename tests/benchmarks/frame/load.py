@@ -23,7 +23,7 @@ from eventengine_harness.locations import TESTS
 from frame import peers, programs
 from frame.context import Context
 from frame.histograms import Histogram
-from frame.tables import Row, megabytes, milliseconds, quantity, span
+from frame.tables import NOT_MEASURED, Row, megabytes, milliseconds, quantity, span
 
 ENGINE: Final = TESTS / "benchmarks" / "engine.yaml"
 OURS: Final = "eventengine"
@@ -34,6 +34,7 @@ FLOOR: Final = "two threads, no work"
 OWN: Final = (OURS, WORK_STEALING)
 SUSTAINED: Final = 0.999
 RATE_STEP: Final = 1_000
+GIVEN_UP: Final = "the run was given up: the rate is not sustained"
 COLUMNS: Final = (
     "system",
     "offered/s",
@@ -82,8 +83,10 @@ class Result:
 
     @property
     def offered_per_second(self) -> float:
-        """The rate that was meant, as the median of the runs."""
-        rates = [document["offered"] / document["seconds"] for document in self.documents]
+        """The rate that was meant, also of a run that was given up; without one what was taken. The runs' median."""
+        rates = [
+            document.get("rate") or document["offered"] / document["seconds"] for document in self.documents
+        ]
         return float(statistics.median(rates))
 
     @property
@@ -126,6 +129,20 @@ class Result:
             raise HarnessError(f"{self.system} did not report {name}")
         return max(known)
 
+    def percentile(self, name: str) -> str:
+        """As tables show it; nothing was measured in a run that was given up before its warm-up was over."""
+        return milliseconds(self.latency.figures()[name]) if self.latency.total else NOT_MEASURED
+
+    def tail_row(self, what: str) -> Row:
+        """The 99th percentile for orientation, with the figures around it."""
+        if not self.latency.total:
+            return Row.shown(f"{what}: p99", NOT_MEASURED, note=GIVEN_UP)
+        names = {"p50": "p50", "p99.9": "p999", "max": "max"}
+        note = ", ".join(f"{shown} {self.percentile(name)}" for shown, name in names.items())
+        return Row.shown(
+            f"{what}: p99", self.percentile("p99"), note=note + ("" if self.sustained else "; not sustained")
+        )
+
     def latency_row(self, what: str, name: str, limit_milliseconds: float, note: str = "") -> Row:
         """A percentile against its limit; lost where nothing was measured, or the rate was not sustained.
 
@@ -134,8 +151,9 @@ class Result:
         value = self.latency.figures()[name] / 1e6
         if not self.latency.total:
             limit = f"≤ {quantity(limit_milliseconds, 'ms')}"
-            note = "; ".join(filter(None, (note, "the run was given up: the rate is not sustained")))
-            return Row(what, "not measured", limit, False, note, gates=False)
+            return Row(
+                what, NOT_MEASURED, limit, False, "; ".join(filter(None, (note, GIVEN_UP))), gates=False
+            )
         row = Row.at_most(what, value, limit_milliseconds, "ms", note=note, gates=False)
         if self.sustained:
             return row
@@ -144,14 +162,13 @@ class Result:
 
     def cells(self) -> list[str]:
         """A row of the table of systems."""
-        figures = self.latency.figures()
         hiccup = max(document["disturbance"]["hiccups"]["p999"] for document in self.documents)
         return [
             self.system,
             quantity(self.offered_per_second, ""),
             quantity(self.achieved_per_second, ""),
             "yes" if self.sustained else "no",
-            *(milliseconds(figures[name]) for name in ("p50", "p99", "p999", "max")),
+            *(self.percentile(name) for name in ("p50", "p99", "p999", "max")),
             megabytes(self.most("peak_rss_bytes")),
             span(self.round_trips_nanoseconds, "ns"),
             milliseconds(hiccup) + ("" if self.quiet else " (disturbed)"),
@@ -243,10 +260,9 @@ class Systems:
             lambda document: counts(document, load.rate, for_rate_alone=for_rate_alone),
         )
         result = Result(system, [{**document, "rate": load.rate, "burst": load.burst}])
-        figures = result.latency.figures()
         context.say(
             f"{system}: {quantity(result.offered_per_second, '')}/s offered, "
-            f"{quantity(result.achieved_per_second, '')}/s achieved, p99 {milliseconds(figures['p99'])}"
+            f"{quantity(result.achieved_per_second, '')}/s achieved, p99 {result.percentile('p99')}"
         )
         return result
 

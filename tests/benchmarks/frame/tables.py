@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 WRITTEN_TOGETHER: Final = ("", "×", "%")
 """Units without a space before them."""
+NOT_MEASURED: Final = "not measured"
 COLUMNS: Final = ("what", "reached", "target", "margin", "holds", "note")
 
 
@@ -86,7 +87,7 @@ class Row:
     @classmethod
     def missed(cls, what: str, target: str, why: str) -> Self:
         """A figure that could not be measured: lost, and kept."""
-        return cls(what, "not measured", target, False, why)
+        return cls(what, NOT_MEASURED, target, False, why)
 
     def cells(self) -> list[str]:
         """The row's cells in the order of COLUMNS."""

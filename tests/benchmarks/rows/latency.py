@@ -53,7 +53,6 @@ def at_rate(context: Context, systems: Systems, names: list[str], rate: int) -> 
 
 def own_rows(ours: Result) -> list[Row]:
     """What is to be reached without regard to anybody else."""
-    figures = ours.latency.figures()
     what = "120,000 events/s of 700 B in bursts"
     native = (ours.most("native_resident_bytes") - ours.most("payload_file_bytes")) / 1e6
     return [
@@ -66,8 +65,8 @@ def own_rows(ours: Result) -> list[Row]:
         ),
         ours.latency_row(f"{what}: p99", "p99", 0.2, "the article: 1.4 ms"),
         ours.latency_row(f"{what}: p99.9", "p999", 1.0),
-        Row.shown(f"{what}: p50", figures["p50"] / 1e6, "ms"),
-        Row.shown(f"{what}: max", figures["max"] / 1e6, "ms"),
+        Row.shown(f"{what}: p50", ours.percentile("p50")),
+        Row.shown(f"{what}: max", ours.percentile("max")),
         Row.at_most(
             f"{what}: native memory",
             native,
@@ -85,13 +84,6 @@ def own_rows(ours: Result) -> list[Row]:
             note="the article: 128 KB/s",
         ),
     ]
-
-
-def floor_row(floor: Result) -> Row:
-    """What the machine itself allows: the same events at the same times, handed on and nothing done with them."""
-    figures = {name: value / 1e6 for name, value in floor.latency.figures().items()}
-    note = f"p50 {figures['p50']:.3g} ms, p99.9 {figures['p999']:.3g} ms, max {figures['max']:.3g} ms"
-    return Row.shown("the machine's floor, two threads that do nothing: p99", figures["p99"], "ms", note=note)
 
 
 def ratio_row(name: str, absent: dict[str, str], pairs: dict[str, tuple[int, Result, Result]]) -> Row:
@@ -138,13 +130,8 @@ def loaded_rows(context: Context, systems: Systems) -> tuple[list[Row], list[Res
         for arrivals, words in ARRIVALS.items():
             result = systems.run(context, OURS, load, "--arrivals", arrivals)
             results.append(result)
-            figures = {name: value / 1e6 for name, value in result.latency.figures().items()}
-            note = f"p50 {figures['p50']:.3g} ms, p99.9 {figures['p999']:.3g} ms, max {figures['max']:.3g} ms"
-            what = f"{share:.0%} of the capacity, {load.rate:,} events/s of 700 B, {words}: p99"
             rows.append(
-                Row.shown(
-                    what, figures["p99"], "ms", note=note + ("" if result.sustained else "; not sustained")
-                )
+                result.tail_row(f"{share:.0%} of the capacity, {load.rate:,} events/s of 700 B, {words}")
             )
     return rows, results
 
@@ -202,7 +189,7 @@ def measure(context: Context) -> Table:
     data["loaded"] = [result.data() for result in at_shares]
     mixed, result = mixed_row(context)
     data["mixed"] = result.data()
-    rows = [*own_rows(first[OURS]), floor_row(first[FLOOR])]
+    rows = [*own_rows(first[OURS]), first[FLOOR].tail_row("the machine's floor, two threads that do nothing")]
     rows += [ratio_row(name, systems.absent, pairs) for name in COMPARED]
     rows += [same_work_row(first), *loaded, mixed]
     curves = {name: result.latency for name, result in first.items() if result.sustained}

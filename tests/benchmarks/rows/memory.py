@@ -8,8 +8,9 @@ with time or with players is what should not. How much a process needs that is s
 
 Growth is compared as the engine's own alert does: the least of the last tenth less the least of the first one, after
 the warm-up. CPU is the process' share of the machine over windows of thirty seconds, and by how many points the
-farthest of them is off their mean. No event may be dropped: the load sends none but of priority 0. Of the figures
-here, the mean of the CPU alone depends on how fast the machine is, and nothing is asked of it.
+farthest of them is off their mean. The sender's share, whose work is as steady, stands beside it: what moves both is
+the machine. No event may be dropped: the load sends none but of priority 0. Of the figures here, the mean of the CPU
+alone depends on how fast the machine is, and nothing is asked of it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any, Final
 import yaml
 from eventengine_contract.snapshots import Snapshot
 from eventengine_harness.control_planes import free_port
-from eventengine_harness.engines import EngineProcesses, RunningEngine
+from eventengine_harness.engines import Command, EngineProcesses, RunningEngine
 from eventengine_harness.exceptions import HarnessError
 from frame.context import Context
 from frame.heap_profiles import growing_stacks, live_bytes
@@ -73,6 +74,8 @@ class Run:
     native_resident_bytes: int
     cpu_shares: Sequence[float]
     """Shares of the machine's CPUs, window by window."""
+    sender_cpu_shares: Sequence[float]
+    """The same of the process that sends the load."""
     sent: int
     dropped: int
     """Events that were sent and never acknowledged, or refused."""
@@ -90,11 +93,11 @@ class Run:
         """By how much resident memory grew, as a share."""
         return self.settled_bytes / min(self.resident_bytes[: _tenth(self.resident_bytes)]) - 1
 
-    @property
-    def cpu_deviation(self) -> float:
-        """How far the farthest window is off the mean of all, as a share of the machine."""
-        mean = statistics.fmean(self.cpu_shares)
-        return max(abs(share - mean) for share in self.cpu_shares)
+
+def deviation(shares: Sequence[float]) -> float:
+    """How far the farthest window is off the mean of all, as a share of the machine."""
+    mean = statistics.fmean(shares)
+    return max(abs(share - mean) for share in shares)
 
 
 def _tenth(points: Sequence[int]) -> int:
@@ -151,7 +154,7 @@ def steady_run(
         begun = time.monotonic()
         while (passed := time.monotonic() - begun) < warmup + seconds:
             if passed >= warmup:
-                observed.look_at(engine)
+                observed.look_at(engine, load)
             time.sleep(POLL_SECONDS)
         status = load.wait(LOAD_DEADLINE_SECONDS)
         if not result.exists():
@@ -169,13 +172,15 @@ class Observed:
     def __init__(self) -> None:
         self._samples: dict[int, Snapshot] = {}
         self._cpu_seconds: list[tuple[float, float]] = []
+        self._sender_cpu_seconds: list[tuple[float, float]] = []
 
-    def look_at(self, engine: RunningEngine) -> None:
-        """Keep its latest sample, and the CPU time that it has used."""
+    def look_at(self, engine: RunningEngine, load: Command) -> None:
+        """Keep its latest sample, and the CPU time that it and its load have used."""
         sample = engine.snapshot()
         if sample is not None:
             self._samples[sample.sampled_at_seconds] = sample
         self._cpu_seconds.append((time.monotonic(), cpu_seconds(engine.process.identity.pid)))
+        self._sender_cpu_seconds.append((time.monotonic(), cpu_seconds(load.process.identity.pid)))
 
     def run(self, players: int, seconds: int, peak_resident_bytes: int, sent: Mapping[str, Any]) -> Run:
         """All of it; HarnessError if samples or figures are missing."""
@@ -186,7 +191,6 @@ class Observed:
         if len(samples) < seconds // 2 or None in resident or None in allocated or None in native:
             raise HarnessError(f"{len(samples)} samples of {seconds} s, and none may lack its memory")
         first, last = samples[0], samples[-1]
-        cpus = os.cpu_count() or 1
         return Run(
             players=players,
             seconds=seconds,
@@ -196,7 +200,8 @@ class Observed:
             allocated_bytes=[number for number in allocated if number is not None],
             peak_resident_bytes=peak_resident_bytes,
             native_resident_bytes=max(number for number in native if number is not None),
-            cpu_shares=[share / cpus for share in shares_of_windows(self._cpu_seconds, CPU_WINDOW_SECONDS)],
+            cpu_shares=shares_of_machine(self._cpu_seconds),
+            sender_cpu_shares=shares_of_machine(self._sender_cpu_seconds),
             sent=sent["intended"],
             dropped=sent["intended"] - sent["acknowledged"],
             core_thread_bytes=last.allocator.core_thread_allocated_bytes,
@@ -204,6 +209,12 @@ class Observed:
                 (thread.name, thread.allocated_bytes_per_second or 0.0) for thread in last.allocator.threads
             ],
         )
+
+
+def shares_of_machine(points: Sequence[tuple[float, float]]) -> list[float]:
+    """Of CPU times, seen at times: the shares of all CPUs over the windows."""
+    cpus = os.cpu_count() or 1
+    return [share / cpus for share in shares_of_windows(points, CPU_WINDOW_SECONDS)]
 
 
 def core_row(runs: Sequence[Run]) -> Row:
@@ -223,11 +234,12 @@ def cpu_row(run: Run) -> Row:
     if len(run.cpu_shares) < 2:
         limit = f"≤ {CPU_DEVIATION_MAX:.0%}"
         return Row.missed(what, limit, f"{len(run.cpu_shares)} windows were seen")
-    mean = statistics.fmean(run.cpu_shares)
+    mean, sender_mean = statistics.fmean(run.cpu_shares), statistics.fmean(run.sender_cpu_shares)
     note = (
-        f"points of the machine; mean {mean:.1%}, {len(run.cpu_shares)} windows; the article: ±3% around 60%"
+        f"points of the machine; mean {mean:.1%}, {len(run.cpu_shares)} windows; the sender beside it: mean "
+        f"{sender_mean:.1%}, farthest off {deviation(run.sender_cpu_shares):.2%}; the article: ±3% around 60%"
     )
-    return Row.at_most(what, run.cpu_deviation * 100, CPU_DEVIATION_MAX * 100, "%", note=note)
+    return Row.at_most(what, deviation(run.cpu_shares) * 100, CPU_DEVIATION_MAX * 100, "%", note=note)
 
 
 def drop_row(runs: Sequence[Run]) -> Row:
@@ -333,6 +345,7 @@ def _data(run: Run) -> dict[str, Any]:
         "peak_resident_bytes": run.peak_resident_bytes,
         "native_resident_bytes": run.native_resident_bytes,
         "cpu_shares": list(run.cpu_shares),
+        "sender_cpu_shares": list(run.sender_cpu_shares),
         "sent": run.sent,
         "dropped": run.dropped,
         "core_thread_allocated_bytes": run.core_thread_bytes,

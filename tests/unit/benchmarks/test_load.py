@@ -237,6 +237,22 @@ def test_a_percentile_without_samples_is_lost_and_so_is_one_of_a_rate_that_was_n
     assert "given up" in given_up.note
 
 
+def test_a_run_that_was_given_up_in_its_warm_up_shows_the_rate_that_was_meant_and_no_latencies() -> None:
+    run = result(offered=600, rate=4_000_000, overrun=True, latency={"counts": [], "max": 0})
+    cells = dict(zip(COLUMNS, run.cells(), strict=True))
+    assert cells["offered/s"] == "4,000,000"
+    assert {cells[name] for name in ("p50", "p99", "p99.9", "max")} == {"not measured"}
+    row = run.tail_row("80% of the capacity")
+    assert (row.reached, row.holds) == ("not measured", None)
+    assert row.note == "the run was given up: the rate is not sustained"
+
+
+def test_a_tail_is_shown_with_the_figures_around_it_and_whether_the_rate_was_sustained() -> None:
+    assert result(p99=2_000).tail_row("x").cells()[:2] == ["x: p99", "0.002 ms"]
+    assert result(p99=2_000).tail_row("x").note == "p50 0.002 ms, p99.9 0.002 ms, max 0.002 ms"
+    assert result(overrun=True).tail_row("x").note.endswith("; not sustained")
+
+
 def test_systems_that_did_other_work_lose_the_row() -> None:
     same = {"a": result("a"), "b": result("b"), "c": result("c", overrun=True, output_bytes=1)}
     assert latency.same_work_row(same).holds

@@ -24,6 +24,7 @@ def run(resident_bytes: Sequence[int] = FLAT, **differences: Any) -> Run:
         "peak_resident_bytes": 61_000_000,
         "native_resident_bytes": 20_000_000,
         "cpu_shares": [0.6] * 4,
+        "sender_cpu_shares": [0.1, 0.14],
         "sent": 200_000,
         "dropped": 0,
         "core_thread_bytes": 0,
@@ -85,6 +86,10 @@ def test_the_cpu_is_steady_if_no_window_is_three_points_off_their_mean(
 ) -> None:
     row = cpu_row(run(cpu_shares=cpu_shares))
     assert (row.reached, row.holds) == (reached, holds)
+
+
+def test_how_steady_the_sender_was_stands_beside_how_steady_the_engine_was() -> None:
+    assert "the sender beside it: mean 12.0%, farthest off 2.00%" in cpu_row(run()).note
 
 
 def test_one_event_that_was_dropped_in_any_run_is_lost() -> None:
