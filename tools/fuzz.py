@@ -28,13 +28,15 @@ FOUND = ROOT / "build" / "fuzz"
 VERSION = "0.13.2"
 INPUT_BYTES_MAX = 2048
 INPUT_SECONDS_MAX = 60
+PROGRESS_SECONDS = 60
+"""How often a running target says how far it is."""
 KEPT_INPUTS_MAX = 96
 """Inputs that are kept of those that were found, for each target: the unit tier reads all of them."""
 FOUND_NAME = re.compile(r"[0-9a-f]{40}")
 """What the fuzzer calls an input; the seeds have names of their own and stay."""
 
 EXECUTIONS = re.compile(r"^stat::number_of_executed_units:\s*(\d+)")
-COVERAGE = re.compile(r"^#\d+\s+\w+\s+cov: (\d+)")
+COVERAGE = re.compile(r"^#(\d+)\s+\w+\s+cov: (\d+)")
 PANIC = re.compile(r"^thread .* panicked at (.*):$")
 SANITIZER = re.compile(r"^(?:==\d+==\s*)?(?:ERROR|SUMMARY): (.*)")
 
@@ -49,7 +51,10 @@ class Report:
 
 
 def report_of(lines: Iterable[str]) -> Report:
-    """What the lines that a fuzzer printed say; a panic's message, which names the byte, is the line after it."""
+    """What the lines that a fuzzer printed say, also before it is done.
+
+    A panic's message, which names the byte, is the line after it.
+    """
     executions = coverage = 0
     findings = []
     is_message = False
@@ -60,7 +65,7 @@ def report_of(lines: Iterable[str]) -> Report:
         if found := EXECUTIONS.match(line):
             executions = int(found[1])
         elif found := COVERAGE.match(line):
-            coverage = int(found[1])
+            executions, coverage = int(found[1]), int(found[2])
         elif found := SANITIZER.match(line):
             findings.append(found[1])
     return Report(executions, coverage, tuple(dict.fromkeys(findings)))
@@ -81,8 +86,14 @@ def cargo_fuzz() -> Path:
     return home / "bin"
 
 
+def report_in(log: Path) -> Report:
+    """What a target's log says so far."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        return report_of(line.rstrip("\n") for line in lines)
+
+
 def run(target: str, flags: list[str], corpora: list[Path], log: Path) -> int:
-    """Run one target with libFuzzer's flags; its status. What it prints goes into the log."""
+    """Run one target with libFuzzer's flags; its status. What it prints goes into the log; how far it is is printed."""
     environment = {
         **os.environ,
         "PATH": f"{cargo_fuzz()}{os.pathsep}{os.environ['PATH']}",
@@ -90,10 +101,19 @@ def run(target: str, flags: list[str], corpora: list[Path], log: Path) -> int:
         "CARGO_TARGET_DIR": str(ROOT / "build" / "fuzz-target"),
     }
     command = ["cargo", "fuzz", "run", "--fuzz-dir", str(FUZZ), target, *map(str, corpora), "--", *flags]
-    with log.open("w", encoding="utf-8") as output:
-        return subprocess.run(
-            command, check=False, cwd=ROOT / "engine", env=environment, stdout=output, stderr=output
-        ).returncode
+    with (
+        log.open("w", encoding="utf-8") as output,
+        subprocess.Popen(
+            command, cwd=ROOT / "engine", env=environment, stdout=output, stderr=output
+        ) as process,
+    ):
+        while True:
+            try:
+                return process.wait(timeout=PROGRESS_SECONDS)
+            except subprocess.TimeoutExpired:
+                report = report_in(log)
+                done = f"{report.executions:,} executions, {report.coverage:,} edges covered"
+                print(f"fuzz: {target}: {done if report.executions else 'being built'}", flush=True)
 
 
 def keep(target: str, found: Path, kept: Path) -> bool:
@@ -139,8 +159,7 @@ def fuzz(target: str, seconds: int, *, keeps: bool) -> bool:
     ]
     print(f"fuzz: {target} for {seconds} s", flush=True)
     status = run(target, flags, [found, kept], log)
-    with log.open(encoding="utf-8", errors="replace") as lines:
-        report = report_of(line.rstrip("\n") for line in lines)
+    report = report_in(log)
     print(
         f"fuzz: {target}: {report.executions:,} executions, {report.coverage:,} edges covered, "
         f"{sizes(found)} in build, {sizes(kept)} kept, {len(report.findings)} findings",

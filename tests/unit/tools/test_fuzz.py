@@ -25,6 +25,11 @@ def test_a_finding_is_shown_with_the_byte_that_it_is_about() -> None:
     )
 
 
+def test_a_run_that_is_not_done_says_how_far_it_is() -> None:
+    assert fuzz.report_of(["   Compiling eventengine-core v0.1.0"]) == fuzz.Report(0, 0, ())
+    assert fuzz.report_of(PANIC.splitlines()[:2]) == fuzz.Report(4096, 3201, ())
+
+
 def test_a_run_that_found_nothing_has_no_findings() -> None:
     lines = ["#1000 DONE   cov: 12 ft: 13 corp: 2/20b lim: 6 exec/s: 0 rss: 30Mb"]
     assert fuzz.report_of([*lines, "stat::number_of_executed_units: 1000"]) == fuzz.Report(1000, 12, ())
