@@ -178,9 +178,9 @@ def long_turn(bench: Bench) -> dict[str, Any]:
         time.sleep(choose(8, 60))
         result: dict[str, Any] = {"reading": reading.figures()}
         say("changes")
-        result["changing"] = bench.load("changing", CHANGE_RATE, choose(20, 120), "-changing")
+        result["changing"] = bench.load("changing", CHANGE_RATE, choose(14, 120), "-changing")
         say(f"{ENGINES} autoscalers")
-        result["autoscalers"] = autoscale(bench, running, choose(30, 600))
+        result["autoscalers"] = autoscale(bench, running, choose(20, 600))
     return {**result, "disturbance": disturbance.report}
 
 

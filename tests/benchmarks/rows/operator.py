@@ -312,8 +312,8 @@ def _details(runs: dict[str, list[Passage]]) -> list[Detail]:
 
 def measure(context: Context) -> Table:
     """All rows."""
-    seconds = context.choose(60, 300)
-    sizes = Sizes(context.choose(50, 100), context.choose(150, MANY), seconds, context.choose(20, 300))
+    seconds = context.choose(40, 300)
+    sizes = Sizes(context.choose(50, 100), context.choose(150, MANY), seconds, context.choose(14, 300))
     context.say(
         f"controllers at {CONTROLLERS.calls_per_second}/s (burst {CONTROLLERS.burst}), operators at "
         f"{CALLS_PER_SECOND}/s (burst {CALLS_BURST}) with {WORKERS} workers"

@@ -43,10 +43,11 @@ def warmup_seconds(context: Context, system: str) -> int:
     return context.choose(2 if system in JUST_IN_TIME else 1, 3)
 
 
-def search(context: Context, systems: Systems, corpus: str, names: Sequence[str], rounds: int) -> Found:
-    """Look for the rates of some systems, in turns."""
+def search(
+    context: Context, systems: Systems, corpus: str, names: Sequence[str], rounds: int, seconds: int
+) -> Found:
+    """Look for the rates of some systems, in turns; each rate is offered for so many seconds."""
     file = context.corpus(corpus)
-    seconds = context.choose(3, 5)
     shares = LONG_SHARES if context.long else SHORT_SHARES
     found: dict[str, list[Result | None]] = {name: [] for name in names}
 
@@ -160,9 +161,16 @@ def measure(context: Context) -> Table:
     for size, corpus in CORPORA.items():
         others = [name for name in systems.commands if name != OURS]
         rounds = context.choose(1, 2)
-        found = search(context, systems, corpus, others, rounds)
+        found = search(context, systems, corpus, others, rounds, context.choose(2, 5))
         peer = best_peer(found)
-        again = search(context, systems, corpus, [OURS, peer] if peer else [OURS], context.choose(3, 5))
+        again = search(
+            context,
+            systems,
+            corpus,
+            [OURS, peer] if peer else [OURS],
+            context.choose(3, 5),
+            context.choose(3, 5),
+        )
         pairs = list(zip(again[OURS], again[peer], strict=True)) if peer else []
         # Of as many searches for each: whoever has more would seem better.
         best = {name: best_result(results) for name, results in {OURS: again[OURS][:rounds], **found}.items()}
