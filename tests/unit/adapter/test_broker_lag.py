@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import KafkaError
 from eventengine_adapter.apis.statuses import ApiError
 from eventengine_adapter.cluster.client import KubernetesError
 from eventengine_adapter.samples import forecasts
@@ -16,7 +17,7 @@ from eventengine_adapter.samples.broker_lag import BrokerSample, KafkaTopic, Off
 from eventengine_adapter.sources.broker_sampling import BrokerSampling
 from eventengine_adapter.sources.broker_secrets import BrokerSecrets
 from eventengine_adapter.sources.engine_pods import keep_engine
-from eventengine_adapter.sources.kafka_brokers import BrokerError, KafkaBrokers, refusal
+from eventengine_adapter.sources.kafka_brokers import BrokerError, KafkaBrokers, code_of, refusal
 
 if TYPE_CHECKING:
     from conftest import World
@@ -325,6 +326,37 @@ def test_a_source_that_needs_credentials_is_not_asked_about_and_none_is_shown(
         KafkaBrokers().offsets(topic)
 
     assert "swordfish" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "meant"),
+    [
+        # What librdkafka says where the broker's certificate was there at once.
+        (
+            KafkaError._TRANSPORT,
+            "error:0A000086:SSL routines::certificate verify failed (after 4ms in state SSL_HANDSHAKE)",
+            KafkaError._SSL,
+        ),
+        (
+            KafkaError._SSL,
+            "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed (after 5ms in state "
+            "SSL_HANDSHAKE)",
+            KafkaError._SSL,
+        ),
+        (
+            KafkaError._TRANSPORT,
+            "Disconnected: connection reset by peer (after 4ms in state SSL_HANDSHAKE)",
+            KafkaError._TRANSPORT,
+        ),
+        (
+            KafkaError._TRANSPORT,
+            "SSL transport error: error:0A000119:SSL routines::bad record mac (after 60000ms in state UP)",
+            KafkaError._TRANSPORT,
+        ),
+    ],
+)
+def test_a_handshake_that_fails_at_once_is_no_broken_connection(code: int, words: str, meant: int) -> None:
+    assert code_of(KafkaError(code, f"sasl_ssl://127.0.0.1:9094/bootstrap: {words}")) == meant
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,9 @@ _UNANSWERED: Final = frozenset(
 )
 """Says no more than that there was no answer: the client's own reports say why."""
 
+_OF_A_HANDSHAKE: Final = ("SSL routines", "in state SSL_HANDSHAKE")
+"""OpenSSL's words of a failure, and librdkafka's of when it was; a connection that was closed has neither error."""
+
 _HONOURED: Final = frozenset(
     {
         "broker.address.family",
@@ -135,6 +138,18 @@ def refusal(properties: Mapping[str, str], credentials: str = "") -> str:
     return ""
 
 
+def code_of(error: KafkaError) -> int:
+    """The code of an error, also of a failed handshake that librdkafka reports as a broken connection.
+
+    It does so where the broker's answer is there before the handshake's first call returns.
+    """
+    code: int = error.code()
+    text = error.str()
+    if code == KafkaError._TRANSPORT and all(words in text for words in _OF_A_HANDSHAKE):  # noqa: SLF001
+        return KafkaError._SSL  # noqa: SLF001
+    return code
+
+
 class KafkaBrokers:
     """Asks brokers about topics. Its methods block, and may be called from several threads for different topics."""
 
@@ -191,11 +206,12 @@ class KafkaBrokers:
             return BrokerError(str(error)[:WORDS_MAX])
         if cause.code() in _UNANSWERED:
             cause = self._report(topic, credentials) or cause
+        code = code_of(cause)
         sentence = f"{_asked(topic, credentials)}: {cause.str()[:WORDS_MAX]}"
-        remedy = _remedy(cause.code(), topic)
+        remedy = _remedy(code, topic)
         if remedy:
             sentence = f"{sentence}; {remedy}"
-        if cause.code() not in _IDENTITY:
+        if code not in _IDENTITY:
             return BrokerError(sentence)
         self._give_up(topic, credentials)
         return IdentityError(sentence)

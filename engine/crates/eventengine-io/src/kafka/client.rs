@@ -17,6 +17,9 @@ use super::bootstrap;
 
 const TEXT_BYTES: usize = 512;
 
+/// OpenSSL's words of a failure, and librdkafka's of when it was; a connection that was closed has no such error.
+const OF_A_HANDSHAKE: [&str; 2] = ["SSL routines", "in state SSL_HANDSHAKE"];
+
 /// An error of the client or a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaError {
@@ -50,6 +53,15 @@ impl KafkaError {
             retriable: false,
             abortable: false,
         }
+    }
+
+    /// What the client reported by itself. A handshake that fails is reported as a broken connection where the
+    /// broker's answer is there before the handshake's first call returns; it is told by OpenSSL's words then.
+    fn reported(code: Code, message: String) -> KafkaError {
+        let failed_at_once = code == Code::RD_KAFKA_RESP_ERR__TRANSPORT
+            && OF_A_HANDSHAKE.iter().all(|words| message.contains(words));
+        let code = if failed_at_once { Code::RD_KAFKA_RESP_ERR__SSL } else { code };
+        KafkaError { message, ..KafkaError::from_code(code) }
     }
 
     /// An error in words of our own.
@@ -150,7 +162,7 @@ unsafe extern "C" fn on_error(
     if let Ok(mut last) = context.last_error.lock() {
         // That all brokers are down follows from what was said of each of them.
         if code != Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || last.is_none() {
-            *last = Some(KafkaError { message, ..KafkaError::from_code(code) });
+            *last = Some(KafkaError::reported(code, message));
         }
     }
 }
@@ -966,6 +978,30 @@ fn wait_for_answer(queue: &Queue, timeout: Duration) -> Result<Answer, KafkaErro
                 message: text(rd::rd_kafka_event_error_string(event)),
                 ..KafkaError::from_code(code)
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reported(code: Code, message: &str) -> Code {
+        KafkaError::reported(code, format!("ssl://127.0.0.1:9094/bootstrap: {message}")).code
+    }
+
+    #[test]
+    fn a_handshake_that_fails_at_once_is_no_broken_connection() {
+        let refused =
+            "error:0A000086:SSL routines::certificate verify failed (after 4ms in state SSL_HANDSHAKE)";
+        assert_eq!(reported(Code::RD_KAFKA_RESP_ERR__TRANSPORT, refused), Code::RD_KAFKA_RESP_ERR__SSL);
+        assert_eq!(reported(Code::RD_KAFKA_RESP_ERR__SSL, refused), Code::RD_KAFKA_RESP_ERR__SSL);
+        for broken in [
+            "Disconnected: connection reset by peer (after 4ms in state SSL_HANDSHAKE)",
+            "error:0A000119:SSL routines::bad record mac (after 60000ms in state UP)",
+        ] {
+            let code = Code::RD_KAFKA_RESP_ERR__TRANSPORT;
+            assert_eq!(reported(code, broken), code, "{broken}");
         }
     }
 }
