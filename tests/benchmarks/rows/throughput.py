@@ -44,7 +44,7 @@ def warmup_seconds(context: Context, system: str) -> int:
 
 
 def search(
-    context: Context, systems: Systems, corpus: str, names: Sequence[str], rounds: int, seconds: int
+    context: Context, systems: Systems, corpus: str, names: Sequence[str], *, rounds: int, seconds: int
 ) -> Found:
     """Look for the rates of some systems, in turns; each rate is offered for so many seconds."""
     file = context.corpus(corpus)
@@ -161,15 +161,11 @@ def measure(context: Context) -> Table:
     for size, corpus in CORPORA.items():
         others = [name for name in systems.commands if name != OURS]
         rounds = context.choose(1, 2)
-        found = search(context, systems, corpus, others, rounds, context.choose(2, 5))
+        found = search(context, systems, corpus, others, rounds=rounds, seconds=context.choose(2, 5))
         peer = best_peer(found)
+        paired = [OURS, peer] if peer else [OURS]
         again = search(
-            context,
-            systems,
-            corpus,
-            [OURS, peer] if peer else [OURS],
-            context.choose(3, 5),
-            context.choose(3, 5),
+            context, systems, corpus, paired, rounds=context.choose(3, 5), seconds=context.choose(3, 5)
         )
         pairs = list(zip(again[OURS], again[peer], strict=True)) if peer else []
         # Of as many searches for each: whoever has more would seem better.

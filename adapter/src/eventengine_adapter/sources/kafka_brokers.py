@@ -70,7 +70,7 @@ _UNANSWERED: Final = frozenset(
 """Says no more than that there was no answer: the client's own reports say why."""
 
 _OF_A_HANDSHAKE: Final = ("SSL routines", "in state SSL_HANDSHAKE")
-"""OpenSSL's words of a failure, and librdkafka's of when it was; a connection that was closed has neither error."""
+"""OpenSSL's words of a failure, and librdkafka's of when it was; of a closed connection OpenSSL says nothing."""
 
 _HONOURED: Final = frozenset(
     {

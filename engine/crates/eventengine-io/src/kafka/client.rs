@@ -17,7 +17,7 @@ use super::bootstrap;
 
 const TEXT_BYTES: usize = 512;
 
-/// OpenSSL's words of a failure, and librdkafka's of when it was; a connection that was closed has no such error.
+/// OpenSSL's words of a failure, and librdkafka's of when it was; of a closed connection OpenSSL says nothing.
 const OF_A_HANDSHAKE: [&str; 2] = ["SSL routines", "in state SSL_HANDSHAKE"];
 
 /// An error of the client or a broker.
